@@ -1,0 +1,1 @@
+"""Where starting weights meet models."""
