@@ -1,0 +1,369 @@
+"""What a voxel's value means: Hounsfield windows, z-scores, min-max, or as it is.
+
+A window is always ``(low, high)`` bounds in here. Papers and viewers often print a window as
+(center, width), and some print that pair as if it were a range: Ke et al. (MIDL 2023,
+arXiv:2304.00546) give "[400, 1000]" for pulmonary embolism and "[-600, 1500]" for the lung, which
+are (center, width) and mean the bounds [-100, 900] and [-1350, 150] HU. So a pair is only ever
+accepted with its names, ``center`` and ``width`` or ``low`` and ``high``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Float
+
+from voxgraft.errors import PreprocessingError, raise_faults
+from voxgraft.types import Json
+
+Voxels = Float[np.ndarray, "channels depth height width"]
+
+WINDOWS_HU: dict[str, tuple[float, float]] = {
+    "lung": (-1350.0, 150.0),
+    "pe": (-100.0, 900.0),
+    "mediastinum": (-160.0, 240.0),
+    "abdomen": (-160.0, 240.0),
+    "liver": (-45.0, 105.0),
+    "brain": (0.0, 80.0),
+    "bone": (-500.0, 1300.0),
+    "wide": (-1000.0, 1000.0),
+}
+"""Named windows, as (low, high) bounds in HU."""
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        return False
+    return bool(-1e30 < value < 1e30)
+
+
+def _number_faults(where: str, values: Mapping[str, object]) -> list[str]:
+    return [
+        f"{where}.{name} is {value!r}. Expected a finite number."
+        for name, value in values.items()
+        if not _is_number(value)
+    ]
+
+
+def _raise_if(faults: list[str], remedy: str) -> None:
+    if faults:
+        raise_faults(PreprocessingError, "the intensity setting is impossible", faults, remedy)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Clip to bounds in HU (or whatever the voxels hold) and map them to [0, 1]."""
+
+    low: float
+    high: float
+
+    kind: ClassVar[str] = "window"
+    background: ClassVar[float | None] = 0.0
+
+    def __post_init__(self) -> None:
+        faults = _number_faults("window", {"low": self.low, "high": self.high})
+        if not faults and not self.low < self.high:
+            faults.append(
+                f"window low {self.low:g} is not below high {self.high:g}. If the pair is "
+                f"(center, width), its bounds are "
+                f"[{self.low - self.high / 2:g}, {self.low + self.high / 2:g}]."
+            )
+        _raise_if(faults, "Give bounds as low and high, or the pair as center and width.")
+        object.__setattr__(self, "low", float(self.low))
+        object.__setattr__(self, "high", float(self.high))
+
+    @classmethod
+    def from_center_width(cls, center: float, width: float) -> Window:
+        """Return the window of a (center, width) pair, as viewers print it.
+
+        Raises:
+            PreprocessingError: If the width is not positive, or a number is not finite.
+        """
+        faults = _number_faults("window", {"center": center, "width": width})
+        if not faults and width <= 0:
+            faults.append(f"window.width is {width:g}. Expected a positive number of HU.")
+        _raise_if(faults, "Give the pair as center and width, or the bounds as low and high.")
+        return cls(center - width / 2, center + width / 2)
+
+    @classmethod
+    def named(cls, name: str) -> Window:
+        """Return a window of :data:`WINDOWS_HU`.
+
+        Raises:
+            PreprocessingError: If there is none of that name.
+        """
+        if name not in WINDOWS_HU:
+            raise PreprocessingError(
+                f"no window is called {name!r}. Known are {', '.join(WINDOWS_HU)}; "
+                "or give low and high in HU."
+            )
+        return cls(*WINDOWS_HU[name])
+
+    def apply(self, voxels: Voxels, where: str = "the volume") -> Voxels:
+        """Return the windowed voxels, in [0, 1].
+
+        Raises:
+            PreprocessingError: If every voxel gets the same value: nothing lies in the window.
+        """
+        with np.errstate(over="ignore"):  # what overflows lies outside of the window
+            result = voxels - np.float32(self.low)
+            result /= np.float32(self.high - self.low)
+        np.clip(result, 0.0, 1.0, out=result)
+        if result.size > 1 and result.min() == result.max():
+            raise PreprocessingError(
+                f"{where} is constant after the window [{self.low:g}, {self.high:g}]: its values "
+                f"run from {voxels.min():g} to {voxels.max():g}. Expected values that differ "
+                "inside the window. Check the window and the units of the file, or leave the "
+                "case out."
+            )
+        return result
+
+    def describe(self) -> str:
+        """Return one line in words, with the bounds."""
+        return (
+            f"window [{self.low:g}, {self.high:g}] → [0, 1] "
+            f"(center {(self.low + self.high) / 2:g}, width {self.high - self.low:g})"
+        )
+
+
+def _percentile_faults(where: str, low: object, high: object) -> list[str]:
+    faults = _number_faults(where, {"low_percentile": low, "high_percentile": high})
+    if not faults and not 0 <= low < high <= 100:  # type: ignore[operator]
+        faults.append(
+            f"{where} has percentiles {low:g} and {high:g}. Expected 0 <= low < high <= 100."
+        )
+    return faults
+
+
+def _bounds(channel: Any, low_percentile: float, high_percentile: float) -> tuple[float, float]:
+    if (low_percentile, high_percentile) == (0.0, 100.0):
+        return float(channel.min()), float(channel.max())
+    low, high = np.percentile(channel, [low_percentile, high_percentile])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class MinMax:
+    """Map two percentiles of each channel to 0 and 1 and clip to them."""
+
+    low_percentile: float = 0.5
+    high_percentile: float = 99.5
+
+    kind: ClassVar[str] = "min_max"
+    background: ClassVar[float | None] = 0.0
+
+    def __post_init__(self) -> None:
+        faults = _percentile_faults("min_max", self.low_percentile, self.high_percentile)
+        _raise_if(faults, "Give percentiles such as 0.5 and 99.5.")
+        object.__setattr__(self, "low_percentile", float(self.low_percentile))
+        object.__setattr__(self, "high_percentile", float(self.high_percentile))
+
+    def apply(self, voxels: Voxels, where: str = "the volume") -> Voxels:
+        """Return the voxels in [0, 1].
+
+        Raises:
+            PreprocessingError: If the two percentiles of a channel coincide.
+        """
+        result = np.empty(voxels.shape, dtype=np.float32)
+        for number, channel in enumerate(voxels):
+            low, high = _bounds(channel, self.low_percentile, self.high_percentile)
+            if not low < high:
+                raise PreprocessingError(
+                    f"{where}: percentiles {self.low_percentile:g} and {self.high_percentile:g} "
+                    f"of channel {number} are both {low:g}; its values run from "
+                    f"{channel.min():g} to {channel.max():g}. Expected two different values. "
+                    "Use percentiles 0 and 100, or `keep` for a mask; a constant volume must be "
+                    "left out."
+                )
+            # In float64: the difference of two float32 may not be a float32.
+            result[number] = np.clip((channel.astype(np.float64) - low) / (high - low), 0.0, 1.0)
+        return result
+
+    def describe(self) -> str:
+        """Return one line in words."""
+        low, high = self.low_percentile, self.high_percentile
+        return f"min-max: percentiles {low:g} and {high:g} of each channel → [0, 1], clipped"
+
+
+@dataclass(frozen=True)
+class ZScore:
+    """Subtract each channel's mean and divide by its standard deviation.
+
+    Percentiles other than 0 and 100 clip first. With ``foreground_only``, percentiles, mean and
+    standard deviation are those of the voxels above the channel's minimum (the air around a
+    head); all voxels are mapped.
+    """
+
+    low_percentile: float = 0.0
+    high_percentile: float = 100.0
+    foreground_only: bool = False
+
+    kind: ClassVar[str] = "z_score"
+    background: ClassVar[float | None] = None
+
+    def __post_init__(self) -> None:
+        faults = _percentile_faults("z_score", self.low_percentile, self.high_percentile)
+        foreground_only: object = self.foreground_only
+        if not isinstance(foreground_only, bool):
+            faults.append(
+                f"z_score.foreground_only is {foreground_only!r}. Expected true or false."
+            )
+        _raise_if(faults, "Give percentiles such as 0.5 and 99.5.")
+        object.__setattr__(self, "low_percentile", float(self.low_percentile))
+        object.__setattr__(self, "high_percentile", float(self.high_percentile))
+
+    def apply(self, voxels: Voxels, where: str = "the volume") -> Voxels:
+        """Return the z-scored voxels.
+
+        Raises:
+            PreprocessingError: If a channel's standard deviation is zero.
+        """
+        result = np.empty(voxels.shape, dtype=np.float32)
+        for number, channel in enumerate(voxels):
+            values = channel.astype(np.float64)
+            chosen = values[values > values.min()] if self.foreground_only else values
+            if chosen.size and (self.low_percentile, self.high_percentile) != (0.0, 100.0):
+                low, high = _bounds(chosen, self.low_percentile, self.high_percentile)
+                np.clip(values, low, high, out=values)
+                chosen = np.clip(chosen, low, high)
+            # A constant channel has no exact zero here: rounding leaves a tiny deviation.
+            if not chosen.size or not chosen.min() < chosen.max():
+                voxels_meant = "foreground of " if self.foreground_only else ""
+                raise PreprocessingError(
+                    f"{where}: the {voxels_meant}channel {number} is constant "
+                    f"({chosen.min() if chosen.size else values.min():g}), so its standard "
+                    "deviation is 0. Expected values that differ. Leave the case out, widen the "
+                    "percentiles, or use `keep` for a mask."
+                )
+            mean, deviation = float(chosen.mean()), float(chosen.std())
+            if not (math.isfinite(deviation) and deviation > 0):
+                raise PreprocessingError(
+                    f"{where}: channel {number} has a standard deviation of {deviation:g}; its "
+                    f"values run from {values.min():g} to {values.max():g}. Expected a positive "
+                    "finite number. Check the units of the file."
+                )
+            values -= mean
+            values /= deviation
+            result[number] = values
+        return result
+
+    def describe(self) -> str:
+        """Return one line in words."""
+        clip = ""
+        if (self.low_percentile, self.high_percentile) != (0.0, 100.0):
+            clip = f" after clipping to percentiles {self.low_percentile:g} and " + (
+                f"{self.high_percentile:g}"
+            )
+        over = "the voxels above its minimum" if self.foreground_only else "all its voxels"
+        return f"z-score: each channel by mean and sd of {over}{clip}"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Map ``low`` to 0 and ``high`` to 1, linearly, without clipping (0 and 255, for instance)."""
+
+    low: float
+    high: float
+
+    kind: ClassVar[str] = "scale"
+    background: ClassVar[float | None] = 0.0
+
+    def __post_init__(self) -> None:
+        faults = _number_faults("scale", {"low": self.low, "high": self.high})
+        if not faults and not self.low < self.high:
+            faults.append(f"scale low {self.low:g} is not below high {self.high:g}.")
+        _raise_if(
+            faults, "Give the value that becomes 0 as low and the one that becomes 1 as high."
+        )
+        object.__setattr__(self, "low", float(self.low))
+        object.__setattr__(self, "high", float(self.high))
+
+    def apply(self, voxels: Voxels, where: str = "the volume") -> Voxels:
+        """Return the scaled voxels."""
+        with np.errstate(over="ignore"):  # preprocess refuses what is not finite then
+            result = voxels - np.float32(self.low)
+            result /= np.float32(self.high - self.low)
+        return result
+
+    def describe(self) -> str:
+        """Return one line in words."""
+        return f"scale {self.low:g} → 0, {self.high:g} → 1, without clipping"
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Leave the values as they are (masks, maps that are already normalized)."""
+
+    kind: ClassVar[str] = "keep"
+    background: ClassVar[float | None] = None
+
+    def apply(self, voxels: Voxels, where: str = "the volume") -> Voxels:
+        """Return the voxels."""
+        return voxels
+
+    def describe(self) -> str:
+        """Return one line in words."""
+        return "values kept as they are"
+
+
+Intensity = Window | MinMax | ZScore | Scale | Keep
+
+_KINDS: dict[str, type[Intensity]] = {
+    kind.kind: kind for kind in (Window, MinMax, ZScore, Scale, Keep)
+}
+
+
+def intensity_to_dict(intensity: Intensity) -> Json:
+    """Return the setting as JSON; windows as bounds."""
+    values = {field.name: getattr(intensity, field.name) for field in fields(intensity)}
+    return {"kind": intensity.kind, **values}
+
+
+def parse_intensity(value: object) -> Intensity:
+    """Read an intensity setting as it stands in a YAML file.
+
+    Args:
+        value: A mapping with ``kind`` (window, min_max, z_score, scale, keep) and that kind's
+            settings; ``kind: window`` may be left out, and a window is ``low`` and ``high``, or
+            ``center`` and ``width``, or ``name``. A kind without settings may stand alone as
+            text. An intensity comes back as it is.
+
+    Raises:
+        PreprocessingError: Naming all unknown and missing settings.
+    """
+    if isinstance(value, Intensity):
+        return value
+    remedy = (
+        f"Expected kind: {', '.join(_KINDS)}, for instance {{kind: window, low: -1350, high: 150}} "
+        "or {kind: window, center: -600, width: 1500}."
+    )
+    if isinstance(value, str):
+        value = {"kind": value}
+    if not isinstance(value, Mapping):
+        raise PreprocessingError(f"intensity is {value!r}, not a mapping. {remedy}")
+    settings = {str(key): item for key, item in value.items()}
+    kind = settings.pop("kind", "window" if settings else None)
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise PreprocessingError(f"intensity.kind is {kind!r}. {remedy}")
+    if kind == "window" and set(settings) == {"center", "width"}:
+        return Window.from_center_width(settings["center"], settings["width"])
+    if kind == "window" and set(settings) == {"name"}:
+        return Window.named(str(settings["name"]))
+    chosen = _KINDS[kind]
+    known = [field.name for field in fields(chosen)]
+    faults = [f"unknown setting {key!r}" for key in settings if key not in known]
+    if kind in ("window", "scale"):
+        faults += [f"missing setting {key!r}" for key in known if key not in settings]
+    if faults:
+        pairs = " (or center and width, or name)" if kind == "window" else ""
+        raise_faults(
+            PreprocessingError,
+            f"intensity of kind {kind!r} cannot be read",
+            faults,
+            f"{kind} takes {', '.join(known) or 'no settings'}{pairs}.",
+        )
+    return chosen(**settings)
