@@ -1,0 +1,34 @@
+"""What a network declares about itself, held against the built network by contract tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from voxgraft.types import Size3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declaration:
+    """The facts about an encoder that other rooms rely on.
+
+    A test builds every network of the registry and holds each of these fields against it.
+    """
+
+    family: str
+    """Name of the family of architectures ("resnet", "efficientnet", ...)."""
+    stem: str
+    """State-dict name of the first convolution's weight, ``(out, in_channels, d, h, w)``."""
+    head: str
+    """Prefix of the 2D classifier's tensors, which the encoder does not have ("fc", "head.fc")."""
+    feature_channels: tuple[int, ...]
+    """Channels of each feature map that ``forward_stages`` returns, shallowest first."""
+    strides: tuple[Size3, ...]
+    """Reduction of each of those feature maps against the input, (depth, height, width)."""
+    num_features: int
+    """Length of the pooled feature vector that ``forward`` returns."""
+    min_size: Size3
+    """Smallest input, in voxels, on which the network runs."""
+    preferred_size: Size3
+    """Smallest input whose last feature map still has three positions along each axis."""
+    twin_of: str | None
+    """timm's name of the 2D network whose 3D twin this is, or None."""

@@ -1,0 +1,1 @@
+"""The 3D counterparts of 2D layers."""
