@@ -1,1 +1,450 @@
 """Where starting weights meet models."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from voxgraft.errors import GraftError
+from voxgraft.models import Encoder, build_encoder, build_reference_2d, exchange_norm
+from voxgraft.types import Json
+from voxgraft.weights.card import Card, load_card, save_weights
+from voxgraft.weights.convert import (
+    INFLATIONS,
+    STEM_METHODS,
+    Converted,
+    Drop,
+    FoldChannels,
+    Fresh,
+    Inflate,
+    Inflation,
+    ReconcileKernel,
+    Rename,
+    Rule,
+    StemMethod,
+    convert,
+)
+from voxgraft.weights.fetch import SourceTensors, read_source
+from voxgraft.weights.layouts import rename_rules
+from voxgraft.weights.parity import TOLERANCE, changed_tensors, compare_features, parity_probe
+from voxgraft.weights.report import GraftReport, Parity
+from voxgraft.weights.resolve import resolve_source
+from voxgraft.weights.source import InputContract, Source
+
+Norm = Literal["keep", "group"]
+_COUNTER = "num_batches_tracked"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graft:
+    """A network that holds a source's weights, and the account of how they came there."""
+
+    encoder: Encoder
+    report: GraftReport
+    source: Source
+    input_mean: tuple[float, ...]
+    """Mean of each input channel, for intensities in the source's ``value_range``."""
+    input_sd: tuple[float, ...]
+    model: str
+    model_options: Json
+    head_state: Mapping[str, Tensor] = field(default_factory=dict)
+    """Tensors of the source's own head, where it was kept (``keep_head``)."""
+
+
+def graft(
+    source: str | Path | Source,
+    model: str | Encoder,
+    *,
+    method: Inflation = "average",
+    stem: StemMethod = "sum",
+    norm: Norm = "keep",
+    in_channels: int = 1,
+    depth_padding: Literal["zeros", "replicate"] | None = None,
+    model_options: Mapping[str, Any] | None = None,
+    rules: Sequence[Rule] = (),
+    keep_head: bool = False,
+    check_parity: bool = True,
+) -> Graft:
+    """Load a source's weights into a 3D network, every tensor accounted for.
+
+    Weights of an image network go into the 3D twin of that network: its 2D kernels are inflated,
+    its RGB stem is folded to ``in_channels``, its classifier is dropped. Weights that Voxgraft
+    saved (a run, a graft) go into the model that they were saved from.
+
+    Then the result is checked. A twin must give the features of timm's 2D network, loaded strictly
+    with the same tensors, on a volume that is constant along depth, to 1e-4 relative, in every
+    slice. For ``"average"`` that holds with replicated depth padding, which is set for the check
+    alone; for ``"center"`` with any. Saved weights must be in the network bit by bit.
+
+    Args:
+        source: A Source, or what :func:`voxgraft.weights.resolve_source` understands.
+        model: Name of a model, or an encoder whose weights are to be replaced.
+        method: How kernels are extended along depth.
+        stem: How RGB becomes ``in_channels`` channels, see
+            :func:`voxgraft.weights.fold_channels`.
+        norm: ``"group"`` exchanges batch for group normalization, after the check.
+        in_channels: Channels of the volumes; an encoder that is given keeps its own.
+        depth_padding: For a model by name: ``"zeros"`` or ``"replicate"``; by default what the
+            saved weights had, or ``"zeros"``.
+        model_options: More options for :func:`voxgraft.models.build_encoder`.
+        rules: More rules. ``Rename`` and ``Drop`` see the file's own names, before the source's
+            own renaming; the others act after the standard ones.
+        keep_head: Keep the head of saved weights in ``head_state``, instead of dropping it.
+        check_parity: Whether to check. A graft with fresh parameters or resized kernels cannot be
+            compared and is not.
+
+    Returns:
+        The encoder in training mode, on the CPU, with its report.
+
+    Raises:
+        SourceError: If the source is unknown, unreadable, or not what it should be.
+        FetchError: If its file cannot be had.
+        GraftError: If a tensor is unexplained, the model is no twin of the source's network, or
+            the check fails (naming the first module that departs).
+        RegistryError: If no model has that name.
+        ModelError: If an option is impossible.
+    """
+    _check_choices(method=(method, INFLATIONS), stem=(stem, STEM_METHODS), norm=(norm, _NORMS))
+    if not isinstance(source, Source):
+        source = resolve_source(source)
+    if source.layout == "video":
+        raise GraftError(
+            f"source {source.id!r} was trained on video; only image and volume weights can be "
+            "grafted. Choose another source."
+        )
+    tensors = read_source(source)
+    plan = _Plan(model, source, in_channels, depth_padding, dict(model_options or {}))
+    encoder = plan.build(materialize=False)
+    targets = {name: tuple(tensor.shape) for name, tensor in encoder.state_dict().items()}
+    converted = convert(
+        tensors.state,
+        targets,
+        _rules(source, encoder, method, stem, rules),
+        source=source.id,
+        model=plan.name,
+        method="direct" if source.layout == "volume" else method,
+        buffers=[name for name, _ in encoder.named_buffers()],
+    )
+    encoder = _load(plan, encoder, converted)
+    notes = list(tensors.notes)
+    notes += _guard(source, plan, encoder)
+    if source.note:
+        notes.append(source.note)
+    parity = Parity(max_abs_error=None, tolerance=TOLERANCE, where="not checked, as asked")
+    if check_parity:
+        parity = _check(source, tensors, plan, encoder, converted, method, stem, rules)
+    if norm == "group" and plan.norm != "group":
+        count = exchange_norm(encoder)
+        notes.append(
+            f"{count} batch normalizations became group normalizations after the check; their "
+            "running statistics are gone, so that the network must be fine-tuned"
+        )
+    mean, sd = carried_input(source.input, encoder.in_channels)
+    report = replace(
+        converted.report,
+        parity=parity,
+        norm=norm if plan.norm == "keep" else plan.norm,
+        stem="" if encoder.in_channels == source.input.channels else stem,
+        depth_padding=encoder.depth_padding or "none",
+        origin=tensors.origin,
+        notes=tuple(notes),
+    )
+    head = {n: t for n, t in tensors.state.items() if n.startswith("head.")} if keep_head else {}
+    return Graft(
+        encoder=encoder.train(),
+        report=report,
+        source=source,
+        input_mean=mean,
+        input_sd=sd,
+        model=plan.name,
+        model_options=plan.options,
+        head_state=head if source.layout == "volume" else {},
+    )
+
+
+_NORMS = ("keep", "group")
+
+
+def carried_input(
+    contract: InputContract, channels: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the mean and sd that a network of other channels takes over from its source.
+
+    With as many channels as the source, they are the source's. Otherwise each channel gets the
+    mean of the source's means, and the mean of its standard deviations: a grey image has one
+    intensity, which the 2D network would have normalised a little differently in R, G and B.
+    """
+    if channels == contract.channels:
+        return contract.mean, contract.sd
+    mean = sum(contract.mean) / contract.channels
+    sd = sum(contract.sd) / contract.channels
+    return (mean,) * channels, (sd,) * channels
+
+
+def save_graft(result: Graft, folder: str | Path) -> Card:
+    """Save a graft as a start of its own: ``model.safetensors`` and ``card.json`` in a folder.
+
+    Returns:
+        The card, with a digest of every tensor.
+
+    Raises:
+        SourceError: If the folder cannot hold it.
+    """
+    state = {f"encoder.{name}": tensor for name, tensor in result.encoder.state_dict().items()}
+    contract = result.source.input
+    card = Card(
+        model=result.model,
+        in_channels=result.encoder.in_channels,
+        input_mean=result.input_mean,
+        input_sd=result.input_sd,
+        stem=result.encoder.declaration.stem,
+        norm=result.report.norm,
+        model_options=result.model_options,
+        parameters=sum(parameter.numel() for parameter in result.encoder.parameters()),
+        licence=result.source.licence,
+        trained_on=result.source.trained_on,
+        source=result.source.to_dict(),
+        report=result.report.to_dict(),
+        window_hu=contract.window_hu,
+        spacing_mm=contract.spacing_mm,
+    )
+    return save_weights(Path(folder), {**state, **result.head_state}, card)
+
+
+class _Plan:
+    """Which encoder to build, and how: once without memory, once more with it if need be."""
+
+    def __init__(
+        self,
+        model: str | Encoder,
+        source: Source,
+        in_channels: int,
+        depth_padding: str | None,
+        options: Json,
+    ) -> None:
+        self.given = model if isinstance(model, Encoder) else None
+        self.norm: str = "keep"
+        if isinstance(model, Encoder):
+            twin = model.declaration.twin_of
+            self.name = f"{twin}_3d" if twin else model.declaration.family
+            if options or depth_padding is not None:
+                raise GraftError(
+                    "model_options and depth_padding build a model by name; here an encoder is "
+                    "given, which has its own. Leave them out, or give the model's name."
+                )
+            if any(parameter.device.type != "cpu" for parameter in model.parameters()):
+                raise GraftError(
+                    "the encoder is not on the CPU, where weights are converted and checked. "
+                    "Graft first, then move it."
+                )
+            self.options: Json = {"depth_padding": model.depth_padding or "zeros"}
+            return
+        self.name = model
+        saved: Json = {}
+        if source.layout == "volume" and source.tensor_digests_given:
+            card = load_card(source.where)
+            saved, self.norm = dict(card.model_options), card.norm
+        if depth_padding is not None:
+            options = {**options, "depth_padding": depth_padding}
+        self.options = {"depth_padding": "zeros", **saved, **options}
+        self._in_channels = in_channels
+
+    def build(self, *, materialize: bool) -> Encoder:
+        if self.given is not None:
+            return self.given
+        with torch.device("cpu" if materialize else "meta"):
+            encoder = build_encoder(self.name, in_channels=self._in_channels, **self.options)
+            if self.norm == "group":
+                exchange_norm(encoder)
+        return encoder
+
+
+def _check_choices(**choices: tuple[str, Sequence[str]]) -> None:
+    for option, (value, known) in choices.items():
+        if value not in known:
+            raise GraftError(
+                f"{option} is {value!r}, expected one of {', '.join(known)}. Choose one of these."
+            )
+
+
+def _patch_kernels(encoder: nn.Module) -> frozenset[str]:
+    """Return the kernels whose windows do not overlap: their depth may be even."""
+    return frozenset(
+        f"{name}.weight"
+        for name, module in encoder.named_modules()
+        if isinstance(module, nn.Conv3d)
+        and tuple(module.kernel_size) == tuple(module.stride)
+        and not any(module.padding if isinstance(module.padding, tuple) else (1,))
+    )
+
+
+def _naming(source: Source, rules: Sequence[Rule]) -> list[Rule]:
+    drops: list[Rule] = [
+        Drop(rf"{re.escape(head)}\..*", f"the source's own head ({head}); the task brings its own")
+        for head in source.head
+    ]
+    own: list[Rule] = [rule for rule in rules if isinstance(rule, Rename | Drop)]
+    return [*own, *rename_rules(source), *drops]
+
+
+def _rules(
+    source: Source,
+    encoder: Encoder,
+    method: Inflation,
+    stem: StemMethod,
+    rules: Sequence[Rule],
+) -> list[Rule]:
+    adapting: list[Rule] = [FoldChannels(frozenset({encoder.declaration.stem}), stem)]
+    if source.layout == "image":
+        adapting.append(Inflate(method, _patch_kernels(encoder)))
+    adapting += [rule for rule in rules if not isinstance(rule, Rename | Drop)]
+    return [*_naming(source, rules), *adapting]
+
+
+def _load(plan: _Plan, encoder: Encoder, converted: Converted) -> Encoder:
+    state = dict(converted.state)
+    fresh = [verdict["name"] for verdict in converted.report.fresh]
+    counters = [name for name in fresh if name.rpartition(".")[2] == _COUNTER]
+    if plan.given is None:
+        # An encoder on the meta device takes the tensors as they are: no second copy of them.
+        lasting = set(encoder.state_dict())
+        others = [name for name, _ in encoder.named_buffers() if name not in lasting]
+        if len(fresh) > len(counters) or others:
+            encoder = plan.build(materialize=True)
+    for name in fresh:
+        own = encoder.state_dict()[name]
+        state[name] = torch.zeros((), dtype=own.dtype) if name in counters else own
+    encoder.load_state_dict(state, strict=True, assign=plan.given is None)
+    return encoder
+
+
+def _guard(source: Source, plan: _Plan, encoder: Encoder) -> list[str]:
+    """Refuse a network of the same tensors that computes something else."""
+    if source.layout == "volume":
+        if plan.given is None and plan.name != source.architecture:
+            raise GraftError(
+                f"source {source.id!r} was saved from the model {source.architecture!r}, not from "
+                f"{plan.name!r}. All tensors fit, but the networks differ. "
+                f"Choose {source.architecture!r}."
+            )
+        return []
+    twin = encoder.declaration.twin_of
+    if twin == source.architecture:
+        return []
+    if twin in source.also_fits:
+        return [
+            f"the source was trained as timm's {source.architecture}; {plan.name} is the twin of "
+            f"{twin}, which has the same tensors but differs in details (padding, epsilon). "
+            f"{source.architecture}_3d is the exact twin"
+        ]
+    raise GraftError(
+        f"source {source.id!r} holds weights of {source.architecture!r}, but {plan.name} is "
+        f"{'the twin of ' + repr(twin) if twin else 'no twin of a 2D network'}. All tensors fit, "
+        f"but the networks compute different things. Choose {source.architecture}_3d, or, if you "
+        f"know that the file is of {twin!r}, give it as `timm:{twin}@FILE`."
+    )
+
+
+def _check(
+    source: Source,
+    tensors: SourceTensors,
+    plan: _Plan,
+    encoder: Encoder,
+    converted: Converted,
+    method: Inflation,
+    stem: StemMethod,
+    rules: Sequence[Rule],
+) -> Parity:
+    report = converted.report
+    fresh = report.parameters["fresh"]
+    resized = any(isinstance(rule, ReconcileKernel | Fresh) for rule in rules) and any(
+        "kernel" in verdict["how"] for verdict in report.adapted
+    )
+    if source.layout == "volume":
+        wrong = changed_tensors(encoder.state_dict(), tensors.state, report.loaded)
+        if wrong:
+            raise GraftError(
+                f"{len(wrong)} tensors of {plan.name} are not those of {source.id!r}, the first "
+                f"{wrong[0]}. Nothing may train on this."
+            )
+        where = f"{len(report.loaded)} loaded tensors, bit by bit against the file"
+        return Parity(max_abs_error=0.0, tolerance=0.0, where=where, relative_error=0.0)
+    if fresh or resized:
+        why = f"{fresh:,} parameters are fresh" if fresh else "kernels were resized"
+        return Parity(
+            max_abs_error=None, tolerance=TOLERANCE, where=f"not checked: {why}, by a rule"
+        )
+    reference = _reference(source, tensors, encoder, rules)
+    return _compare(source, plan, encoder, reference, method, stem)
+
+
+def _reference(
+    source: Source, tensors: SourceTensors, encoder: Encoder, rules: Sequence[Rule]
+) -> nn.Module:
+    """Build the 2D network that the encoder is the twin of, with the source's own tensors."""
+    name = f"timm3d:{encoder.declaration.twin_of}"
+    with torch.device("meta"):
+        reference = build_reference_2d(name, in_channels=source.input.channels)
+    shapes = {name: tuple(tensor.shape) for name, tensor in reference.state_dict().items()}
+    state = convert(tensors.state, shapes, _naming(source, rules), source=source.id).state
+    for name in shapes:
+        if name not in state:
+            state[name] = torch.zeros((), dtype=torch.long)
+    reference.load_state_dict(state, strict=True, assign=True)
+    return reference.eval()
+
+
+def _compare(
+    source: Source,
+    plan: _Plan,
+    encoder: Encoder,
+    reference: nn.Module,
+    method: Inflation,
+    stem: StemMethod,
+) -> Parity:
+    declared = encoder.declaration
+    depth, height, width = (
+        max(least, step if axis == 0 else 2 * step)
+        for axis, (least, step) in enumerate(
+            zip(declared.min_size, declared.strides[-1], strict=True)
+        )
+    )
+    size = (depth, height, width)
+    image, volume = parity_probe(source.input.channels, encoder.in_channels, size, stem)
+    flat: Any = reference
+    training, padding = encoder.training, encoder.depth_padding or "no"
+    encoder.eval()
+    change = encoder.set_depth_padding("replicate") if method == "average" else nullcontext()
+    with change:
+        comparison = compare_features(
+            lambda: (flat.forward_features(image), reference(image)),
+            lambda: (encoder.forward_features(volume), encoder(volume)),
+            reference,
+            encoder,
+        )
+    encoder.train(training)
+    if comparison.departure is not None:
+        raise GraftError(
+            f"the features of {plan.name} with the weights of {source.id!r} differ from those of "
+            f"timm's {declared.twin_of} by {comparison.relative_error:.1e} relative, "
+            f"{TOLERANCE:.0e} is allowed. They part at {comparison.departure}. Nothing may train "
+            "on this: check the rules that were added."
+        )
+    how = "replicated" if method == "average" else padding
+    where = (
+        f"features and pooled vector against timm's {declared.twin_of}, on a volume of "
+        f"{depth}×{height}×{width} voxels constant along depth ({how} depth padding)"
+    )
+    return Parity(
+        max_abs_error=comparison.max_abs_error,
+        tolerance=TOLERANCE,
+        where=where,
+        relative_error=comparison.relative_error,
+    )

@@ -1,0 +1,37 @@
+"""Conversion: names and shapes of one network to those of another."""
+
+from voxgraft.weights.convert.channels import STEM_METHODS, StemMethod, fold_channels
+from voxgraft.weights.convert.convert import Converted, convert, stage_of
+from voxgraft.weights.convert.inflate import INFLATIONS, Inflation, inflate_kernel
+from voxgraft.weights.convert.rules import (
+    Cast,
+    Drop,
+    FoldChannels,
+    Fresh,
+    Inflate,
+    ReconcileKernel,
+    Rename,
+    Rule,
+    Shape,
+)
+
+__all__ = [
+    "INFLATIONS",
+    "STEM_METHODS",
+    "Cast",
+    "Converted",
+    "Drop",
+    "FoldChannels",
+    "Fresh",
+    "Inflate",
+    "Inflation",
+    "ReconcileKernel",
+    "Rename",
+    "Rule",
+    "Shape",
+    "StemMethod",
+    "convert",
+    "fold_channels",
+    "inflate_kernel",
+    "stage_of",
+]

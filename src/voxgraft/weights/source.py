@@ -1,0 +1,176 @@
+"""What a starting weight is: where its file comes from and what the file must hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from voxgraft.errors import SourceError
+from voxgraft.packages import PackageFile
+from voxgraft.types import Json, Spacing3
+
+Layout = Literal["image", "video", "volume"]
+"""What the weights were trained on: 2D images, video clips, or 3D scans."""
+
+UNSTATED = "unstated"
+"""Said where nobody published the fact, rather than leaving it out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalFile:
+    """A file on this machine."""
+
+    path: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubFile:
+    """A file in a repository of the Hugging Face hub."""
+
+    repository: str
+    filename: str
+    revision: str = "main"
+
+
+Origin = PackageFile | HubFile | LocalFile
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputContract:
+    """The images that the weights expect."""
+
+    channels: int
+    mean: tuple[float, ...]
+    """Subtracted from each channel, after scaling to ``value_range``."""
+    sd: tuple[float, ...]
+    """Divides each channel after that."""
+    value_range: tuple[float, float] = (0.0, 1.0)
+    """Range of the intensities before mean and sd."""
+    window_hu: tuple[float, float] | None = None
+    """Hounsfield units ``(low, high)`` that were mapped to ``value_range``; None if not CT."""
+    size: tuple[int, ...] | None = None
+    """Size in pixels or voxels that the weights were trained at; None if not fixed."""
+    spacing_mm: Spacing3 | None = None
+    """Spacing (depth, height, width) of the scans; None where the training had no spacing."""
+
+    def __post_init__(self) -> None:
+        if not (len(self.mean) == len(self.sd) == self.channels):
+            raise SourceError(
+                f"an input contract of {self.channels} channels has {len(self.mean)} means and "
+                f"{len(self.sd)} standard deviations. Give one of each for each channel."
+            )
+        if min(self.sd, default=0.0) <= 0:
+            raise SourceError(
+                f"an input contract has the standard deviations {self.sd}. Expected numbers "
+                "above 0, one for each channel."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A start: pre-trained weights, and the facts that a graft and an audit need."""
+
+    id: str
+    """``family.tag``, unique in the catalogue."""
+    file: Origin
+    sha256: str | None
+    """SHA-256 of the file; None where none was published and no file was seen."""
+    layout: Layout
+    input: InputContract
+    architecture: str
+    """The network that the weights were trained in: a timm name, or a model of this package."""
+    stem: tuple[str, ...]
+    """Convolutions that take the image, by module name in the architecture."""
+    head: tuple[str, ...]
+    """Modules of the classifier, by name in the architecture; empty if the file has none."""
+    parameters: int | None
+    """Trainable values of the whole network, head included where the file has it."""
+    licence: str = UNSTATED
+    paper: str = UNSTATED
+    trained_on: tuple[str, ...] = ()
+    """Data sets, for the leak audit; empty if nobody says."""
+    also_fits: tuple[str, ...] = ()
+    """Architectures with the same tensors in the same roles that differ in details (padding)."""
+    key_layout: str = "timm"
+    """How the file names its tensors: a name of :data:`voxgraft.weights.layouts.KEY_LAYOUTS`."""
+    digests: str | None = None
+    """Name of the list of tensor digests that ships with the package; None if there is none."""
+    tensor_digests_given: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Tensor digests that came with the file itself (a run's card)."""
+    verified: bool = False
+    """Whether the real file was grafted once, with nothing unexplained and with parity."""
+    note: str = ""
+    """What else a person should know before using it."""
+
+    @property
+    def tensor_digests(self) -> Mapping[str, str]:
+        """Digest of each tensor of the file, by the file's own names; empty if not known."""
+        if self.digests is None:
+            return self.tensor_digests_given
+        return _shipped_digests(self.digests)
+
+    @property
+    def where(self) -> str:
+        """The file, in words."""
+        if isinstance(self.file, PackageFile):
+            return f"{self.file.member} of the package {self.file.package}=={self.file.version}"
+        if isinstance(self.file, HubFile):
+            return f"{self.file.filename} of hf-hub:{self.file.repository}@{self.file.revision}"
+        return self.file.path
+
+    def to_dict(self) -> Json:
+        """Return the entry as JSON, without the digests themselves."""
+        plain = {
+            item.name: getattr(self, item.name)
+            for item in fields(self)
+            if item.name not in {"file", "input", "tensor_digests_given"}
+        }
+        kind = {PackageFile: "package", HubFile: "hub", LocalFile: "local"}[type(self.file)]
+        return {**plain, "file": {"kind": kind, **asdict(self.file)}, "input": asdict(self.input)}
+
+
+def source_from_dict(entry: Mapping[str, Any]) -> Source:
+    """Make a Source of what :meth:`Source.to_dict` gave, also after a trip through JSON.
+
+    Raises:
+        SourceError: If a field is missing, unknown or of another kind.
+    """
+    kinds: dict[str, type[PackageFile | HubFile | LocalFile]] = {
+        "package": PackageFile,
+        "hub": HubFile,
+        "local": LocalFile,
+    }
+    try:
+        file = dict(entry["file"])
+        origin = kinds[file.pop("kind")](**file)
+        contract = InputContract(**{key: _tuples(item) for key, item in entry["input"].items()})
+        rest = {key: _tuples(item) for key, item in entry.items() if key not in {"file", "input"}}
+        return Source(file=origin, input=contract, **rest)
+    except (KeyError, TypeError, ValueError, AttributeError) as fault:
+        raise SourceError(
+            f"the entry of source {entry.get('id', '(without id)')!r} cannot be read: {fault!r}. "
+            "Expected the fields that Source.to_dict writes."
+        ) from fault
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+@cache
+def _shipped_digests(name: str) -> Mapping[str, str]:
+    import json
+
+    folder = resources.files("voxgraft.weights") / "data"
+    text = (folder / f"{name}.digests.json").read_text(encoding="utf-8")
+    digests: dict[str, str] = json.loads(text)
+    return digests
+
+
+def local_path(source: Source) -> Path | None:
+    """Return the path of a source that is a file on this machine; None if it is not one."""
+    return Path(source.file.path) if isinstance(source.file, LocalFile) else None
