@@ -1,0 +1,201 @@
+"""The page's content in order, and its HTML."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from voxgraft.reports.agreement import agreement_plots
+from voxgraft.reports.audit import audits, grafts_table
+from voxgraft.reports.calibration import calibration_plots
+from voxgraft.reports.comparison import Comparison
+from voxgraft.reports.conclusions import differences_table, estimates_table, savings_table
+from voxgraft.reports.curves import learning_curves
+from voxgraft.reports.details import cost_table, data_table, runs_table, trials_table
+from voxgraft.reports.forest import forest_plots
+from voxgraft.reports.predictions import Predictions, test_predictions
+from voxgraft.reports.ranking import roc_plots
+from voxgraft.reports.slices import example_panels
+from voxgraft.reports.style import Panel, missing_glyphs
+from voxgraft.reports.tables import Table
+from voxgraft.reports.terminal import NO_ANSWER, run_counts
+from voxgraft.reports.wording import direction, number, plural, slugs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plot:
+    """One or more panels under one caption."""
+
+    panels: list[Panel]
+    caption: str
+    wide: bool = False
+
+
+def _prediction_plots(
+    comparison: Comparison, folder: Path, figures: Path
+) -> tuple[list[Plot], list[str]]:
+    found, faults = test_predictions(comparison, folder)
+    stems = slugs(comparison.model_names)
+    plots: list[Plot] = []
+    for model, predictions in found.items():
+        rests_on = _rests_on(predictions)
+        where = f"{model}, N = {predictions[0].train_size:,} training patients; {rests_on}"
+        if comparison.task.kind == "regression":
+            panels = agreement_plots(comparison, predictions, figures, stems[model])
+            caption = (
+                f"Test predictions of {where}. A dot is a case, at the mean of its predictions "
+                "over the seeds (thin line: their range). Left of each pair: prediction against "
+                "target, with the line of identity. Right: error against target, with mean error "
+                "(bias) and 95% limits of agreement (± 1.96 standard deviations of the errors)."
+            )
+            plots.append(Plot(panels=panels, caption=caption))
+            continue
+        panels, left_out = roc_plots(comparison, model, predictions, figures, stems[model])
+        faults += left_out
+        if panels:
+            caption = (
+                f"ROC curves per case on the test split: {where}. Thick: mean over the seeds of "
+                "the sensitivity at each specificity; thin: each seed; gray: chance."
+            )
+            plots.append(Plot(panels=panels, caption=caption))
+        caption = (
+            f"Calibration per case on the test split: {where}. Bins hold equally many "
+            "predictions. Thick: all seeds together; thin: each seed; gray: perfect calibration. "
+            "Below: cases a seed by predicted probability."
+        )
+        if comparison.task.kind == "multilabel":
+            caption += " All labels pooled."
+        panels = calibration_plots(comparison, predictions, figures, stems[model])
+        plots.append(Plot(panels=panels, caption=caption))
+    return plots, faults
+
+
+def _rests_on(predictions: list[Predictions]) -> str:
+    texts = list(dict.fromkeys(own.rests_on for own in predictions))
+    if len(texts) == 1:
+        return texts[0]
+    return "; ".join(f"{own.start}: {own.rests_on}" for own in predictions)
+
+
+def _facts(comparison: Comparison) -> list[tuple[str, str]]:
+    test = comparison.data.splits.get("test")
+    facts = []
+    if test is not None and test.patients is not None:
+        cases = f", {plural(test.cases, 'case')}" if test.cases is not None else ""
+        facts.append(("Test set", plural(test.patients, "patient") + cases))
+    sizes = comparison.train_sizes
+    if sizes:
+        facts.append(("Training patients", ", ".join(f"{size:,}" for size in sizes)))
+    facts.append(("Starts", ", ".join(comparison.start_names) or "none"))
+    if comparison.model_names:
+        word = "Model" if len(comparison.model_names) == 1 else "Models"
+        facts.append((word, ", ".join(comparison.model_names)))
+    seeds = comparison.seeds or sorted({run.seed for run in comparison.runs})
+    shown = f" ({', '.join(map(str, seeds))})" if len(seeds) <= 8 else ""
+    facts.append(("Seeds", f"{len(seeds)}{shown}"))
+    task = comparison.task
+    facts.append(("Metric", f"{task.label} per {task.level}; {direction(task)}"))
+    facts.append(("Intervals", comparison.interval))
+    facts.append(("Runs", run_counts(comparison)))
+    return facts
+
+
+def _flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
+    """Return an object's entries as (dotted key, text)."""
+    if isinstance(value, dict):
+        return [row for key, item in value.items() for row in _flat(item, f"{prefix}{key}.")]
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return [(prefix.removesuffix("."), text)]
+
+
+def _score_label(comparison: Comparison) -> str:
+    task = comparison.task
+    if task.kind == "binary" and len(task.classes) == 2:
+        return f"P({task.classes[1]})"
+    return "prediction" if task.kind == "regression" else "score"
+
+
+def _score_text(comparison: Comparison, value: float | None) -> str:
+    unit = f" {comparison.task.unit}" if comparison.task.unit else ""
+    if comparison.task.kind != "regression":
+        return number(value, 2)
+    return number(value, 0 if value is not None and abs(value) >= 1000 else 2) + unit
+
+
+def content(comparison: Comparison, folder: Path, figures: Path) -> dict[str, Any]:
+    """Draw the figures, build the tables and return what the template shows."""
+    curves = learning_curves(comparison, figures)
+    forest = forest_plots(comparison, figures)
+    predictions, faults = _prediction_plots(comparison, folder, figures)
+    examples, example_faults = example_panels(comparison, folder, figures)
+    names = [*comparison.start_names, *comparison.model_names, *comparison.task.classes]
+    names += [*comparison.task.columns, comparison.task.unit, comparison.task.label]
+    missing = missing_glyphs(names)
+    if missing:
+        faults.append(f"The figures' font lacks these characters of the names: {missing}")
+    tables: dict[str, Table] = {"estimates": estimates_table(comparison)}
+    optional = (
+        ("differences", comparison.differences, differences_table),
+        ("savings", comparison.label_savings, savings_table),
+        ("grafts", audits(comparison), grafts_table),
+        ("trials", comparison.trials, trials_table),
+        ("data", comparison.data.splits, data_table),
+        ("runs", comparison.runs, runs_table),
+        ("cost", comparison.cost, cost_table),
+    )
+    for name, present, build in optional:
+        if present:
+            tables[name] = build(comparison)
+    return {
+        "c": comparison,
+        "answer": comparison.answer or NO_ANSWER,
+        "facts": _facts(comparison),
+        "tables": tables,
+        "curves": curves,
+        "forest": forest,
+        "predictions": predictions,
+        "faults": faults + example_faults,
+        "examples": examples,
+        "score_label": _score_label(comparison),
+        "score_text": lambda value: _score_text(comparison, value),
+        "audits": audits(comparison),
+        "sites": _flat(comparison.data.sites) if comparison.data.sites else [],
+        "environment": _flat(comparison.environment) if comparison.environment else [],
+        "troubled": [run for run in comparison.runs if run.status != "finished" or run.flags],
+    }
+
+
+def _data_uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def _lines(text: str) -> list[str]:
+    """Return the paragraphs of a note."""
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def render(shown: dict[str, Any]) -> str:
+    """Return the page's HTML; every text of the comparison is escaped."""
+    room = resources.files("voxgraft.reports")
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=jinja2.DictLoader({"page.html": (room / "page.html").read_text(encoding="utf-8")}),
+    )
+    environment.filters |= {
+        "svg": Markup,
+        "data_uri": _data_uri,
+        "paragraphs": _lines,
+        "commas": lambda value: f"{value:,}",
+    }
+    css = Markup((room / "page.css").read_text(encoding="utf-8"))
+    return environment.get_template("page.html").render(css=css, **shown)
