@@ -5,6 +5,12 @@ to (x, y, z) in mm, RAS+.
 """
 
 from voxgraft.volumes.affine import MAX_SPACING_MM, MIN_SPACING_MM, Affine
+from voxgraft.volumes.damage import (
+    DimensionsError,
+    GeometryError,
+    MissingScanError,
+    VoxelValuesError,
+)
 from voxgraft.volumes.dicom import series_uid
 from voxgraft.volumes.read import (
     SCAN_SUFFIXES,
@@ -20,9 +26,13 @@ __all__ = [
     "MIN_SPACING_MM",
     "SCAN_SUFFIXES",
     "Affine",
+    "DimensionsError",
+    "GeometryError",
     "Header",
     "LabelMap",
+    "MissingScanError",
     "Volume",
+    "VoxelValuesError",
     "read_header",
     "read_label_map",
     "read_volume",

@@ -10,8 +10,8 @@ import nibabel
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from voxgraft.errors import VolumeError
 from voxgraft.types import Spacing3
+from voxgraft.volumes.damage import GeometryError
 
 MIN_SPACING_MM = 0.01
 """Voxels smaller than this, read from a file, are taken for a damaged header."""
@@ -38,12 +38,12 @@ class Affine:
                 voxel (0, 0, 0); rows are x, y, z in mm (RAS+) and ``0 0 0 1``.
 
         Raises:
-            VolumeError: If it is no finite, invertible affine matrix.
+            GeometryError: If it is no finite, invertible affine matrix.
         """
         try:
             values = np.array(matrix, dtype=np.float64)
         except (TypeError, ValueError) as error:
-            raise VolumeError(
+            raise GeometryError(
                 f"an affine must be a matrix of 4 x 4 numbers, found {type(matrix).__name__}."
             ) from error
         _check_matrix(values)
@@ -61,11 +61,11 @@ class Affine:
             origin_mm: (x, y, z) of the center of voxel (0, 0, 0), in mm.
 
         Raises:
-            VolumeError: If a spacing is not positive and finite.
+            GeometryError: If a spacing is not positive and finite.
         """
         depth, height, width = (float(value) for value in spacing_mm)
         if not all(np.isfinite(value) and value > 0 for value in (depth, height, width)):
-            raise VolumeError(
+            raise GeometryError(
                 f"spacing (depth, height, width) is {(depth, height, width)} mm; expected three "
                 "positive numbers. Give the voxel size in mm."
             )
@@ -203,12 +203,12 @@ def check_spacing(affine: Affine, where: str) -> None:
     """Refuse voxel sizes that no scanner makes.
 
     Raises:
-        VolumeError: If a spacing is below ``MIN_SPACING_MM`` or above ``MAX_SPACING_MM``.
+        GeometryError: If a spacing is below ``MIN_SPACING_MM`` or above ``MAX_SPACING_MM``.
     """
     if all(MIN_SPACING_MM <= value <= MAX_SPACING_MM for value in affine.spacing_mm):
         return
     shown = ", ".join(f"{value:.6g}" for value in affine.spacing_mm)
-    raise VolumeError(
+    raise GeometryError(
         f"{where}: spacing (depth, height, width) is ({shown}) mm; expected each between "
         f"{MIN_SPACING_MM:g} and {MAX_SPACING_MM:g} mm. The header is damaged or in another unit: "
         "correct the voxel size (in mm) in the file."
@@ -217,21 +217,21 @@ def check_spacing(affine: Affine, where: str) -> None:
 
 def _check_matrix(matrix: Float[np.ndarray, "4 4"]) -> None:
     if matrix.shape != (4, 4):
-        raise VolumeError(f"an affine must have shape (4, 4), found {matrix.shape}.")
+        raise GeometryError(f"an affine must have shape (4, 4), found {matrix.shape}.")
     shown = np.array2string(matrix, precision=6, separator=", ").replace("\n", "")
     remedy = "Correct the geometry in the file's header, or convert the scan again."
     if not np.isfinite(matrix).all():
-        raise VolumeError(f"the affine has NaN or infinite entries: {shown}. {remedy}")
+        raise GeometryError(f"the affine has NaN or infinite entries: {shown}. {remedy}")
     if not np.array_equal(matrix[3], [0.0, 0.0, 0.0, 1.0]):
-        raise VolumeError(f"the last row of an affine must be 0 0 0 1, found {shown}. {remedy}")
+        raise GeometryError(f"the last row of an affine must be 0 0 0 1, found {shown}. {remedy}")
     with np.errstate(over="ignore"):
         spacing = np.linalg.norm(matrix[:3, :3], axis=0)
     if not np.isfinite(spacing).all() or (spacing < 1e-12).any():
-        raise VolumeError(
+        raise GeometryError(
             f"the affine cannot be inverted: a spacing is zero or without bound in {shown}; "
             f"expected three axes of positive length. {remedy}"
         )
     if abs(np.linalg.det(matrix[:3, :3] / spacing)) < _MIN_VOLUME:
-        raise VolumeError(
+        raise GeometryError(
             f"the affine cannot be inverted: two of its axes are parallel in {shown}. {remedy}"
         )

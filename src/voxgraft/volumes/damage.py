@@ -35,6 +35,22 @@ _MAX_INFLATION = 1100
 """Deflate cannot shrink data more than about 1,030 times."""
 
 
+class MissingScanError(VolumeError):
+    """There is no file or folder at the path."""
+
+
+class DimensionsError(VolumeError):
+    """The scan is not one three-dimensional volume."""
+
+
+class GeometryError(VolumeError):
+    """Voxel size, orientation or slice positions make no sense."""
+
+
+class VoxelValuesError(VolumeError):
+    """Voxels are NaN or infinite."""
+
+
 def damaged(path: Path, what: str, error: Exception) -> VolumeError:
     """Return the error for a file that its parser gave up on."""
     reason = " ".join(str(error).split())[-300:] or type(error).__name__
@@ -62,7 +78,7 @@ def check_finite(voxels: Shaped[np.ndarray, "*shape"], path: Path) -> None:
     """Refuse NaN and infinite voxels.
 
     Raises:
-        VolumeError: If there are any; their number and the first place are named.
+        VoxelValuesError: If there are any; their number and the first place are named.
     """
     if voxels.dtype.kind != "f":
         return
@@ -74,7 +90,7 @@ def check_finite(voxels: Shaped[np.ndarray, "*shape"], path: Path) -> None:
         return
     first = np.unravel_index(int(np.argmin(finite)), voxels.shape)
     place = ", ".join(str(int(index)) for index in first)
-    raise VolumeError(
+    raise VoxelValuesError(
         f"{path}: {int((~finite).sum()):,} of {voxels.size:,} voxels are NaN or infinite, the "
         f"first at (channel, depth, height, width) = ({place}); expected finite numbers. Replace "
         "them (by the background's value, say) and save the scan again."

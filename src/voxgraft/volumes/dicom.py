@@ -14,7 +14,7 @@ from pydicom.errors import InvalidDicomError
 
 from voxgraft.errors import VolumeError
 from voxgraft.volumes.affine import Affine, check_spacing
-from voxgraft.volumes.damage import DAMAGE, check_finite, damaged
+from voxgraft.volumes.damage import DAMAGE, GeometryError, check_finite, damaged
 from voxgraft.volumes.dicom_slices import Slice, check_one_grid, check_one_series, sort_slices
 from voxgraft.volumes.volume import Header, Volume
 
@@ -253,7 +253,7 @@ def _affine(
         step = (slices[-1].place - first.place) / (len(slices) - 1)
     else:
         if not first.thickness:
-            raise VolumeError(
+            raise GeometryError(
                 f"{folder}: holds a single slice without SliceThickness, so its depth is unknown. "
                 "Give the folder with all slices of the series."
             )
@@ -269,5 +269,5 @@ def _affine(
     matrix[:2] *= -1.0
     try:
         return Affine(matrix), tuple(notes)
-    except VolumeError as error:
-        raise VolumeError(f"{folder}: {error}") from error
+    except GeometryError as error:
+        raise GeometryError(f"{folder}: {error}") from error

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from voxgraft.errors import VolumeError, raise_faults
+from voxgraft.volumes.damage import GeometryError
 
 _SAME_PLACE_MM = 0.01
 _MISSING_FACTOR = 1.5
@@ -106,7 +107,7 @@ def check_one_grid(folder: Path, slices: Sequence[Slice]) -> None:
     """Refuse slices without geometry, and mixed sizes, spacings or orientations.
 
     Raises:
-        VolumeError: With the names of the odd files.
+        GeometryError: With the names of the odd files.
     """
     faults = []
     for item in slices:
@@ -125,7 +126,7 @@ def check_one_grid(folder: Path, slices: Sequence[Slice]) -> None:
             faults.append(f"{item.path.name}: PixelSpacing is {item.pixel_spacing} mm")
     if faults:
         raise_faults(
-            VolumeError,
+            GeometryError,
             f"{folder}: slices without geometry",
             faults,
             "Expected all three with positive spacing in each slice. Export the series again.",
@@ -137,7 +138,7 @@ def check_one_grid(folder: Path, slices: Sequence[Slice]) -> None:
     reference = slices[0].cosines
     odd = [s for s in slices if not np.allclose(s.cosines, reference, atol=2e-3)]
     if odd:
-        raise VolumeError(
+        raise GeometryError(
             f"{folder}: slices have different orientations: {slices[0].path.name} has "
             f"{_short(reference)}, but {_listed([s.path.name for s in odd])} (the first: "
             f"{_short(odd[0].cosines)}). Expected one orientation; split them into folders."
@@ -153,13 +154,13 @@ def sort_slices(
         The slices in order, and the unit normal (LPS+).
 
     Raises:
-        VolumeError: If positions are doubled, missing or uneven, or the stack is tilted.
+        GeometryError: If positions are doubled, missing or uneven, or the stack is tilted.
     """
     across, down = slices[0].cosines[:3], slices[0].cosines[3:]
     normal = np.cross(across, down)
     length = float(np.linalg.norm(normal))
     if not 0.98 < length < 1.02:
-        raise VolumeError(
+        raise GeometryError(
             f"{folder}: ImageOrientationPatient of {slices[0].path.name} is "
             f"{_short(slices[0].cosines)}; expected two unit vectors at a right angle. "
             "Export the series again."
@@ -178,7 +179,7 @@ def _check_spread(folder: Path, order: list[Slice], normal: Float[np.ndarray, " 
     doubled = np.flatnonzero(gaps < _SAME_PLACE_MM)
     if doubled.size:
         raise_faults(
-            VolumeError,
+            GeometryError,
             f"{folder}: slices at the same position",
             [
                 f"{order[i].path.name} and {order[i + 1].path.name} both at {along[i]:.2f} mm"
@@ -191,7 +192,7 @@ def _check_spread(folder: Path, order: list[Slice], normal: Float[np.ndarray, " 
     missing = np.flatnonzero(gaps > _MISSING_FACTOR * typical)
     if missing.size:
         raise_faults(
-            VolumeError,
+            GeometryError,
             f"{folder}: slices are missing (slices stand every {typical:.3g} mm)",
             [
                 f"{gaps[i]:.3g} mm between {order[i].path.name} (at {along[i]:.2f} mm) and "
@@ -205,7 +206,7 @@ def _check_spread(folder: Path, order: list[Slice], normal: Float[np.ndarray, " 
     limit = max(_UNEVEN_FRACTION * typical, _UNEVEN_MM)
     if off.max() > limit:
         worst = int(off.argmax())
-        raise VolumeError(
+        raise GeometryError(
             f"{folder}: slices are unevenly spaced: gaps from {gaps.min():.3g} to "
             f"{gaps.max():.3g} mm; {order[worst].path.name} is {off[worst]:.3g} mm off an even "
             f"grid (at most {limit:.3g} mm are accepted). Resample the series to an even grid, or "
@@ -219,7 +220,7 @@ def _check_straight(folder: Path, order: list[Slice], normal: Float[np.ndarray, 
     aside = float(np.linalg.norm(shift - along * normal))
     tilt = float(np.degrees(np.arctan2(aside, along)))
     if tilt > _MAX_TILT_DEGREES:
-        raise VolumeError(
+        raise GeometryError(
             f"{folder}: the stack is tilted by {tilt:.1f} degrees against its slices (gantry tilt; "
             f"from {order[0].path.name} to {order[-1].path.name} slices move {aside:.1f} mm "
             "sideways). Expected an upright stack. Correct the tilt first (dcm2niix does it)."
@@ -231,7 +232,7 @@ def _check_straight(folder: Path, order: list[Slice], normal: Float[np.ndarray, 
     limit = max(0.5 * min(order[0].pixel_spacing), _UNEVEN_MM)
     if off.max() > limit:
         worst = int(off.argmax())
-        raise VolumeError(
+        raise GeometryError(
             f"{folder}: {order[worst].path.name} is {off[worst]:.3g} mm sideways of the line "
             f"through the other slices (at most {limit:.3g} mm are accepted). "
             "Is it of another stack? Move it away."
@@ -246,7 +247,7 @@ def _check_same(
         groups.setdefault(value(item), []).append(item.path.name)
     if len(groups) > 1:
         shown = "; ".join(f"{found}: {_listed(names)}" for found, names in groups.items())
-        raise VolumeError(
+        raise GeometryError(
             f"{folder}: slices differ in {what}: {shown}. Expected the same in all slices of a "
             "series; split them into folders."
         )

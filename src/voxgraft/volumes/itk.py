@@ -10,7 +10,14 @@ import SimpleITK
 
 from voxgraft.errors import VolumeError
 from voxgraft.volumes.affine import Affine, check_spacing
-from voxgraft.volumes.damage import DAMAGE, check_finite, check_room, damaged
+from voxgraft.volumes.damage import (
+    DAMAGE,
+    DimensionsError,
+    GeometryError,
+    check_finite,
+    check_room,
+    damaged,
+)
 from voxgraft.volumes.volume import Header, Volume
 
 _FORMATS = {".nrrd": "nrrd", ".nhdr": "nrrd", ".mha": "mha", ".mhd": "mha"}
@@ -94,7 +101,7 @@ def _information(path: Path) -> tuple[Any, Header]:
     except DAMAGE as error:
         raise damaged(path, kind.upper(), error) from error
     if len(size) < 3 or any(n != 1 for n in size[3:]):
-        raise VolumeError(
+        raise DimensionsError(
             f"{path}: has {len(size)} axes with shape {size}; expected a 3D volume (x, y, z). "
             "Save one volume per file: split a time series, or choose one of its volumes."
         )
@@ -112,13 +119,13 @@ def _affine(path: Path, reader: Any, axes: int) -> Affine:
     direction = np.array(reader.GetDirection()).reshape(axes, axes)[:3, :3]
     spacing = tuple(float(value) for value in reader.GetSpacing()[:3])
     if not all(np.isfinite(value) and value > 0 for value in spacing):
-        raise VolumeError(
+        raise GeometryError(
             f"{path}: spacing (x, y, z) in the header is {spacing} mm; expected three positive "
             "numbers. Correct the voxel size in the file."
         )
     try:
         affine = Affine.from_lps(spacing, reader.GetOrigin()[:3], direction)
-    except VolumeError as error:
-        raise VolumeError(f"{path}: {error}") from error
+    except GeometryError as error:
+        raise GeometryError(f"{path}: {error}") from error
     check_spacing(affine, str(path))
     return affine

@@ -15,7 +15,14 @@ from jaxtyping import Shaped
 from voxgraft.errors import VolumeError
 from voxgraft.types import Size3
 from voxgraft.volumes.affine import Affine, check_spacing
-from voxgraft.volumes.damage import DAMAGE, check_finite, check_room, damaged
+from voxgraft.volumes.damage import (
+    DAMAGE,
+    DimensionsError,
+    GeometryError,
+    check_finite,
+    check_room,
+    damaged,
+)
 from voxgraft.volumes.volume import Header, Volume
 
 _nib: Any = nibabel  # without types of its own
@@ -108,31 +115,43 @@ def _parsed(path: Path, stream: BinaryIO, packed: bool) -> tuple[Any, Header]:
                 f"{path}: is not NIfTI: neither 'n+1' nor 'n+2' stands where the format has it "
                 f"({len(start)} bytes of header read). The file is truncated or of another format."
             )
-        image = (_nib.Nifti2Image if second else _nib.Nifti1Image).from_stream(stream)
+        kind = _nib.Nifti2Image if second else _nib.Nifti1Image
+        spacing = _stated_spacing(path, kind.header_class.from_fileobj(stream, check=False))
+        stream.seek(0)
+        image = kind.from_stream(stream)
         needed = int(np.prod([int(n) for n in image.shape], dtype=object))
         check_room(path, needed * image.get_data_dtype().itemsize, path.stat().st_size, packed)
-        return image, _header(path, image)
+        return image, _header(path, image, spacing)
     except (_nib.filebasedimages.ImageFileError, _nib.spatialimages.HeaderDataError) as error:
         raise damaged(path, "NIfTI", error) from error
     except DAMAGE as error:
         raise damaged(path, "NIfTI", error) from error
 
 
-def _header(path: Path, image: Any) -> Header:
-    dtype = image.get_data_dtype()
-    shape, channels = _grid(path, image.shape, dtype)
-    spacing = [float(value) for value in image.header["pixdim"][1:4]]
-    if not all(np.isfinite(value) and value > 0 for value in spacing):
-        raise VolumeError(
+def _stated_spacing(path: Path, header: Any) -> list[float]:
+    """Return pixdim x, y, z as written: nibabel's own check would turn -1 into 1."""
+    spacing = [float(value) for value in header["pixdim"][1:4]]
+    axes = min(3, int(header["dim"][0]))
+    if not all(np.isfinite(value) and value > 0 for value in spacing[:axes]):
+        raise GeometryError(
             f"{path}: spacing in the header (pixdim x, y, z) is {tuple(spacing)} mm; expected "
             "three positive numbers. Correct the voxel size in the file."
         )
-    affine, notes = _geometry(path, image, spacing)
+    return spacing
+
+
+def _header(path: Path, image: Any, spacing: list[float]) -> Header:
+    dtype = image.get_data_dtype()
+    shape, channels = _grid(path, image.shape, dtype)
+    affine, stated, notes = _geometry(path, image, spacing)
     check_spacing(affine, str(path))
+    check_spacing(Affine.from_spacing(stated[::-1]), f"{path} (pixdim)")
     return Header(shape, channels, affine, str(dtype), "nifti", notes)
 
 
-def _geometry(path: Path, image: Any, spacing: list[float]) -> tuple[Affine, tuple[str, ...]]:
+def _geometry(
+    path: Path, image: Any, spacing: list[float]
+) -> tuple[Affine, list[float], tuple[str, ...]]:
     """Follow nibabel's rule: sform if its code is set, else qform, else pixdim alone."""
     notes = []
     matrix = np.array(image.header.get_best_affine(), dtype=np.float64)
@@ -148,8 +167,8 @@ def _geometry(path: Path, image: Any, spacing: list[float]) -> tuple[Affine, tup
         notes.append(f"the header's unit is {unit}: converted to mm")
     try:
         affine = Affine.from_xyz(matrix)
-    except VolumeError as error:
-        raise VolumeError(f"{path}: {error}") from error
+    except GeometryError as error:
+        raise GeometryError(f"{path}: {error}") from error
     if not np.allclose(affine.spacing_mm, spacing[::-1], rtol=0.05):
         found = ", ".join(f"{value:.4g}" for value in affine.spacing_mm[::-1])
         stated = ", ".join(f"{value:.4g}" for value in spacing)
@@ -157,7 +176,7 @@ def _geometry(path: Path, image: Any, spacing: list[float]) -> tuple[Affine, tup
             f"the header contradicts itself: its affine gives spacing ({found}) mm along x, y, z, "
             f"its pixdim ({stated}) mm; the affine is used"
         )
-    return affine, tuple(notes)
+    return affine, spacing, tuple(notes)
 
 
 def _grid(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Size3, int]:
@@ -172,7 +191,7 @@ def _grid(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Siz
         raise VolumeError(f"{path}: has shape {shape}, so no voxels. Copy or export it again.")
     vector = len(shape) == 5 and shape[3] == 1
     if len(shape) < 3 or (not vector and any(n != 1 for n in shape[3:])):
-        raise VolumeError(
+        raise DimensionsError(
             f"{path}: has {len(shape)} axes with shape {shape}; expected a 3D volume (x, y, z). "
             "Save one volume per file: split a time series, or choose one of its volumes."
         )

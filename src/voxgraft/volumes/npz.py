@@ -17,7 +17,14 @@ from jaxtyping import Shaped
 from voxgraft.errors import VolumeError
 from voxgraft.types import Size3
 from voxgraft.volumes.affine import Affine, check_spacing
-from voxgraft.volumes.damage import DAMAGE, check_finite, check_room, damaged
+from voxgraft.volumes.damage import (
+    DAMAGE,
+    DimensionsError,
+    GeometryError,
+    check_finite,
+    check_room,
+    damaged,
+)
 from voxgraft.volumes.volume import Header, Volume
 
 _GEOMETRY = ("affine", "spacing_mm")
@@ -113,7 +120,7 @@ def _grid(path: Path, key: str, shape: tuple[int, ...]) -> tuple[Size3, int]:
     elif len(shape) == 4 and shape[3] == 1:
         grid = shape[:3]
     if len(grid) != 3 or any(n < 1 for n in shape):
-        raise VolumeError(
+        raise DimensionsError(
             f"{path}: array {key!r} has shape {shape}; expected a 3D volume (depth, height, "
             "width). Save one volume per file; several channels go first, under the key 'voxels'."
         )
@@ -131,10 +138,10 @@ def _affine(
         else:
             spacing = np.broadcast_to(geometry["spacing_mm"].astype(np.float64), (3,))
             affine = Affine.from_spacing(spacing.tolist())
-    except VolumeError as error:
-        raise VolumeError(f"{path}: {error}") from error
+    except GeometryError as error:
+        raise GeometryError(f"{path}: {error}") from error
     except (ValueError, TypeError) as error:
-        raise VolumeError(
+        raise GeometryError(
             f"{path}: 'spacing_mm' has shape {geometry['spacing_mm'].shape} and dtype "
             f"{geometry['spacing_mm'].dtype}; expected three numbers (depth, height, width) in mm."
         ) from error

@@ -11,6 +11,7 @@ import numpy as np
 from voxgraft.errors import VolumeError
 from voxgraft.files import atomic_path
 from voxgraft.volumes.affine import check_spacing
+from voxgraft.volumes.damage import MissingScanError
 from voxgraft.volumes.dicom import read_dicom, read_dicom_header
 from voxgraft.volumes.itk import read_itk, read_itk_header, write_itk
 from voxgraft.volumes.nifti import read_nifti, read_nifti_header, write_nifti
@@ -143,7 +144,7 @@ def _is_folder(path: Path) -> bool:
     if path.is_dir():
         return True
     if not path.exists():
-        raise VolumeError(
+        raise MissingScanError(
             f"{path}: no such file or folder. Check the path; a table's relative paths start at "
             "the table's own folder."
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ class Volume:
         notes: What the reader had to assume, one sentence each; empty for a clean file.
     """
 
-    voxels: Shaped[np.ndarray, "c d h w"]
+    voxels: Shaped[np.ndarray, "c d h w"] = field(repr=False)
     affine: Affine
     path: Path | None = None
     notes: tuple[str, ...] = ()
@@ -59,7 +59,7 @@ class LabelMap:
         path: The file that it was read from, if any.
     """
 
-    voxels: Integer[np.ndarray, "d h w"]
+    voxels: Integer[np.ndarray, "d h w"] = field(repr=False)
     affine: Affine
     path: Path | None = None
 
