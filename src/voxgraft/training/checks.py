@@ -1,0 +1,104 @@
+"""What must hold before a training starts, and what identifies it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+
+import numpy as np
+import torch
+
+from voxgraft.errors import RecipeError, TrainingError
+from voxgraft.models import Network
+from voxgraft.tasks import Task
+from voxgraft.training.adapt import Adapt
+from voxgraft.training.batchnorm import batchnorm_layers
+from voxgraft.training.feed import CaseFeed
+from voxgraft.training.optimization import Optimization
+from voxgraft.types import Json
+
+
+def check_training(
+    network: Network,
+    task: Task,
+    train_feed: CaseFeed,
+    validation_feed: CaseFeed | None,
+    optimization: Optimization,
+    adapt: Adapt,
+) -> None:
+    """Refuse what would fail, or mean nothing, only after hours.
+
+    Args:
+        network: The network to train.
+        task: Its task, fitted.
+        train_feed: Training cases.
+        validation_feed: Validation cases, if there are any.
+        optimization: The settings.
+        adapt: How the start is used.
+
+    Raises:
+        RecipeError: If settings do not fit the network or the cases.
+        TrainingError: If the primary metric is undefined on the validation cases.
+    """
+    if network.head.out_features != task.outputs:
+        raise RecipeError(
+            f"the network has {network.head.out_features} outputs, expected {task.outputs} for "
+            f"this {task.target.kind} task. Build it with outputs=task.outputs."
+        )
+    size = min(optimization.batch_size, len(train_feed.targets))
+    if size == 1 and adapt.method not in ("frozen", "probe") and batchnorm_layers(network):
+        raise RecipeError(
+            "a batch has one case, and the network has BatchNorm, which needs at least two. "
+            "Raise optimization.batch_size, give more training cases, or graft with norm 'group'."
+        )
+    if optimization.balance == "classes" and task.target.kind not in ("binary", "multiclass"):
+        raise RecipeError(
+            f"optimization.balance is 'classes', expected 'none' for a {task.target.kind} target: "
+            "its cases do not fall into classes."
+        )
+    if validation_feed is None:
+        if optimization.early_stop_patience is not None:
+            raise RecipeError(
+                "optimization.early_stop_patience needs validation cases, and there are none. "
+                "Set it to null, or split off validation patients."
+            )
+        if adapt.method == "probe" and len(adapt.setting("strengths")) > 1:
+            raise RecipeError(
+                "a probe chooses its L2 strength on validation cases, and there are none. "
+                "Give one value in adapt.strengths, or split off validation patients."
+            )
+        return
+    reason = undefined_reason(task, validation_feed.targets)
+    if reason:
+        raise TrainingError(
+            f"{task.primary.name} cannot be computed on the {len(validation_feed.targets)} "
+            f"validation cases: {reason}. Add validation patients, or choose another metric "
+            "(task.primary)."
+        )
+
+
+def undefined_reason(task: Task, targets: np.ndarray) -> str:
+    """Return why the primary metric is undefined on these cases whatever the scores, or ``""``."""
+    if len(targets) == 0:
+        return "there is no case"
+    ramp = torch.linspace(-1.0, 1.0, len(targets) * task.outputs).reshape(-1, task.outputs)
+    scored = task.metrics(targets, task.decode(ramp))[task.primary.name]
+    return "" if np.isfinite(scored.value) else scored.reason
+
+
+def training_settings(
+    optimization: Optimization, adapt: Adapt, train_feed: CaseFeed, seed: int
+) -> Json:
+    """Return what makes two trainings the same one, as JSON."""
+    targets = np.ascontiguousarray(train_feed.targets, dtype=np.float64)
+    plain = dataclasses.asdict(adapt)
+    return {
+        "optimization": dataclasses.asdict(optimization),
+        "adapt": {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in plain.items()
+        },
+        "seed": seed,
+        "training_cases": len(targets),
+        "training_targets": hashlib.sha256(targets.tobytes()).hexdigest()[:16],
+    }
