@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -22,23 +22,29 @@ from voxgraft.weights.convert import (
     Converted,
     Drop,
     FoldChannels,
-    Fresh,
     Inflate,
     Inflation,
-    ReconcileKernel,
     Rename,
     Rule,
     StemMethod,
     convert,
 )
+from voxgraft.weights.convert.inflate import patch_kernels
 from voxgraft.weights.fetch import SourceTensors, read_source
-from voxgraft.weights.layouts import rename_rules
-from voxgraft.weights.parity import TOLERANCE, changed_tensors, compare_features, parity_probe
-from voxgraft.weights.report import GraftReport, Parity
+from voxgraft.weights.layouts import naming_rules
+from voxgraft.weights.parity import (
+    TOLERANCE,
+    changed_tensors,
+    compare_features,
+    parity_probe,
+    probe_size,
+)
+from voxgraft.weights.report import NOT_CHECKED, GraftReport, Parity
 from voxgraft.weights.resolve import resolve_source
-from voxgraft.weights.source import InputContract, Source
+from voxgraft.weights.source import Source
 
 Norm = Literal["keep", "group"]
+_NORMS = ("keep", "group")
 _COUNTER = "num_batches_tracked"
 
 
@@ -120,33 +126,28 @@ def graft(
             "grafted. Choose another source."
         )
     tensors = read_source(source)
-    plan = _Plan(model, source, in_channels, depth_padding, dict(model_options or {}))
+    how = _How(source=source, method=method, stem=stem, rules=tuple(rules))
+    plan = _plan(model, source, in_channels, depth_padding, dict(model_options or {}))
     encoder = plan.build(materialize=False)
-    targets = {name: tuple(tensor.shape) for name, tensor in encoder.state_dict().items()}
     converted = convert(
         tensors.state,
-        targets,
-        _rules(source, encoder, method, stem, rules),
+        {name: tuple(tensor.shape) for name, tensor in encoder.state_dict().items()},
+        _rules(how, encoder),
         source=source.id,
         model=plan.name,
         method="direct" if source.layout == "volume" else method,
         buffers=[name for name, _ in encoder.named_buffers()],
     )
+    notes = [*tensors.notes, *_guard(how, plan, encoder), *([source.note] if source.note else [])]
     encoder = _load(plan, encoder, converted)
-    notes = list(tensors.notes)
-    notes += _guard(source, plan, encoder)
-    if source.note:
-        notes.append(source.note)
-    parity = Parity(max_abs_error=None, tolerance=TOLERANCE, where="not checked, as asked")
-    if check_parity:
-        parity = _check(source, tensors, plan, encoder, converted, method, stem, rules)
+    parity = _check(how, tensors, plan, encoder, converted.report) if check_parity else NOT_CHECKED
     if norm == "group" and plan.norm != "group":
         count = exchange_norm(encoder)
         notes.append(
             f"{count} batch normalizations became group normalizations after the check; their "
             "running statistics are gone, so that the network must be fine-tuned"
         )
-    mean, sd = carried_input(source.input, encoder.in_channels)
+    mean, sd = source.input.carried_to(encoder.in_channels)
     report = replace(
         converted.report,
         parity=parity,
@@ -156,7 +157,7 @@ def graft(
         origin=tensors.origin,
         notes=tuple(notes),
     )
-    head = {n: t for n, t in tensors.state.items() if n.startswith("head.")} if keep_head else {}
+    kept = source.layout == "volume" and keep_head
     return Graft(
         encoder=encoder.train(),
         report=report,
@@ -165,27 +166,8 @@ def graft(
         input_sd=sd,
         model=plan.name,
         model_options=plan.options,
-        head_state=head if source.layout == "volume" else {},
+        head_state={n: t for n, t in tensors.state.items() if kept and n.startswith("head.")},
     )
-
-
-_NORMS = ("keep", "group")
-
-
-def carried_input(
-    contract: InputContract, channels: int
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return the mean and sd that a network of other channels takes over from its source.
-
-    With as many channels as the source, they are the source's. Otherwise each channel gets the
-    mean of the source's means, and the mean of its standard deviations: a grey image has one
-    intensity, which the 2D network would have normalised a little differently in R, G and B.
-    """
-    if channels == contract.channels:
-        return contract.mean, contract.sd
-    mean = sum(contract.mean) / contract.channels
-    sd = sum(contract.sd) / contract.channels
-    return (mean,) * channels, (sd,) * channels
 
 
 def save_graft(result: Graft, folder: str | Path) -> Card:
@@ -218,52 +200,79 @@ def save_graft(result: Graft, folder: str | Path) -> Card:
     return save_weights(Path(folder), {**state, **result.head_state}, card)
 
 
-class _Plan:
-    """Which encoder to build, and how: once without memory, once more with it if need be."""
+@dataclass(frozen=True, kw_only=True)
+class _How:
+    """What was asked about the weights."""
 
-    def __init__(
-        self,
-        model: str | Encoder,
-        source: Source,
-        in_channels: int,
-        depth_padding: str | None,
-        options: Json,
-    ) -> None:
-        self.given = model if isinstance(model, Encoder) else None
-        self.norm: str = "keep"
-        if isinstance(model, Encoder):
-            twin = model.declaration.twin_of
-            self.name = f"{twin}_3d" if twin else model.declaration.family
-            if options or depth_padding is not None:
-                raise GraftError(
-                    "model_options and depth_padding build a model by name; here an encoder is "
-                    "given, which has its own. Leave them out, or give the model's name."
-                )
-            if any(parameter.device.type != "cpu" for parameter in model.parameters()):
-                raise GraftError(
-                    "the encoder is not on the CPU, where weights are converted and checked. "
-                    "Graft first, then move it."
-                )
-            self.options: Json = {"depth_padding": model.depth_padding or "zeros"}
-            return
-        self.name = model
-        saved: Json = {}
-        if source.layout == "volume" and source.tensor_digests_given:
-            card = load_card(source.where)
-            saved, self.norm = dict(card.model_options), card.norm
-        if depth_padding is not None:
-            options = {**options, "depth_padding": depth_padding}
-        self.options = {"depth_padding": "zeros", **saved, **options}
-        self._in_channels = in_channels
+    source: Source
+    method: Inflation
+    stem: StemMethod
+    rules: tuple[Rule, ...]
+
+    @property
+    def naming(self) -> list[Rule]:
+        own = (rule for rule in self.rules if isinstance(rule, Rename | Drop))
+        return [*own, *naming_rules(self.source)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """Which encoder to build: once without memory, once more with it if need be."""
+
+    name: str
+    options: Json
+    given: Encoder | None = None
+    in_channels: int = 1
+    norm: str = "keep"
+    """Normalization that the saved weights already have."""
 
     def build(self, *, materialize: bool) -> Encoder:
         if self.given is not None:
             return self.given
         with torch.device("cpu" if materialize else "meta"):
-            encoder = build_encoder(self.name, in_channels=self._in_channels, **self.options)
+            encoder = build_encoder(self.name, in_channels=self.in_channels, **self.options)
             if self.norm == "group":
                 exchange_norm(encoder)
         return encoder
+
+
+def _plan(
+    model: str | Encoder,
+    source: Source,
+    in_channels: int,
+    depth_padding: str | None,
+    options: Json,
+) -> _Plan:
+    if isinstance(model, Encoder):
+        if options or depth_padding is not None:
+            raise GraftError(
+                "model_options and depth_padding build a model by name; here an encoder is given, "
+                "which has its own. Leave them out, or give the model's name."
+            )
+        if any(parameter.device.type != "cpu" for parameter in model.parameters()):
+            raise GraftError(
+                "the encoder is not on the CPU, where weights are converted and checked. "
+                "Graft first, then move it."
+            )
+        twin = model.declaration.twin_of
+        own: Json = {"depth_padding": model.depth_padding or "zeros"}
+        return _Plan(
+            name=f"{twin}_3d" if twin else model.declaration.family, options=own, given=model
+        )
+    known = set(inspect.signature(build_encoder).parameters) - {"name", "in_channels"}
+    wrong = [repr(option) for option in options if option not in known]
+    if wrong:
+        raise GraftError(
+            f"model_options has {', '.join(wrong)}, expected some of {', '.join(sorted(known))}."
+        )
+    saved, norm = dict[str, Any](), "keep"
+    if source.layout == "volume" and source.tensor_digests_given:
+        card = load_card(source.where)
+        saved, norm = dict(card.model_options), card.norm
+    if depth_padding is not None:
+        options = {**options, "depth_padding": depth_padding}
+    whole = {"depth_padding": "zeros", **saved, **options}
+    return _Plan(name=model, options=whole, in_channels=in_channels, norm=norm)
 
 
 def _check_choices(**choices: tuple[str, Sequence[str]]) -> None:
@@ -274,59 +283,35 @@ def _check_choices(**choices: tuple[str, Sequence[str]]) -> None:
             )
 
 
-def _patch_kernels(encoder: nn.Module) -> frozenset[str]:
-    """Return the kernels whose windows do not overlap: their depth may be even."""
-    return frozenset(
-        f"{name}.weight"
-        for name, module in encoder.named_modules()
-        if isinstance(module, nn.Conv3d)
-        and tuple(module.kernel_size) == tuple(module.stride)
-        and not any(module.padding if isinstance(module.padding, tuple) else (1,))
-    )
-
-
-def _naming(source: Source, rules: Sequence[Rule]) -> list[Rule]:
-    drops: list[Rule] = [
-        Drop(rf"{re.escape(head)}\..*", f"the source's own head ({head}); the task brings its own")
-        for head in source.head
-    ]
-    own: list[Rule] = [rule for rule in rules if isinstance(rule, Rename | Drop)]
-    return [*own, *rename_rules(source), *drops]
-
-
-def _rules(
-    source: Source,
-    encoder: Encoder,
-    method: Inflation,
-    stem: StemMethod,
-    rules: Sequence[Rule],
-) -> list[Rule]:
-    adapting: list[Rule] = [FoldChannels(frozenset({encoder.declaration.stem}), stem)]
-    if source.layout == "image":
-        adapting.append(Inflate(method, _patch_kernels(encoder)))
-    adapting += [rule for rule in rules if not isinstance(rule, Rename | Drop)]
-    return [*_naming(source, rules), *adapting]
+def _rules(how: _How, encoder: Encoder) -> list[Rule]:
+    adapting: list[Rule] = [FoldChannels(frozenset({encoder.declaration.stem}), how.stem)]
+    if how.source.layout == "image":
+        adapting.append(Inflate(how.method, patch_kernels(encoder)))
+    adapting += [rule for rule in how.rules if not isinstance(rule, Rename | Drop)]
+    return [*how.naming, *adapting]
 
 
 def _load(plan: _Plan, encoder: Encoder, converted: Converted) -> Encoder:
     state = dict(converted.state)
     fresh = [verdict["name"] for verdict in converted.report.fresh]
     counters = [name for name in fresh if name.rpartition(".")[2] == _COUNTER]
-    if plan.given is None:
-        # An encoder on the meta device takes the tensors as they are: no second copy of them.
-        lasting = set(encoder.state_dict())
-        others = [name for name, _ in encoder.named_buffers() if name not in lasting]
-        if len(fresh) > len(counters) or others:
-            encoder = plan.build(materialize=True)
+    own = encoder.state_dict()
+    if plan.given is None and (
+        len(fresh) > len(counters) or any(name not in own for name, _ in encoder.named_buffers())
+    ):
+        # Built without memory, it cannot give what the source does not give either.
+        encoder = plan.build(materialize=True)
+        own = encoder.state_dict()
     for name in fresh:
-        own = encoder.state_dict()[name]
-        state[name] = torch.zeros((), dtype=own.dtype) if name in counters else own
+        state[name] = torch.zeros((), dtype=own[name].dtype) if name in counters else own[name]
+    # Without memory of its own it takes the tensors as they are: no second copy of them.
     encoder.load_state_dict(state, strict=True, assign=plan.given is None)
     return encoder
 
 
-def _guard(source: Source, plan: _Plan, encoder: Encoder) -> list[str]:
+def _guard(how: _How, plan: _Plan, encoder: Encoder) -> list[str]:
     """Refuse a network of the same tensors that computes something else."""
+    source = how.source
     if source.layout == "volume":
         if plan.given is None and plan.name != source.architecture:
             raise GraftError(
@@ -353,47 +338,33 @@ def _guard(source: Source, plan: _Plan, encoder: Encoder) -> list[str]:
 
 
 def _check(
-    source: Source,
-    tensors: SourceTensors,
-    plan: _Plan,
-    encoder: Encoder,
-    converted: Converted,
-    method: Inflation,
-    stem: StemMethod,
-    rules: Sequence[Rule],
+    how: _How, tensors: SourceTensors, plan: _Plan, encoder: Encoder, report: GraftReport
 ) -> Parity:
-    report = converted.report
-    fresh = report.parameters["fresh"]
-    resized = any(isinstance(rule, ReconcileKernel | Fresh) for rule in rules) and any(
-        "kernel" in verdict["how"] for verdict in report.adapted
-    )
-    if source.layout == "volume":
+    if how.source.layout == "volume":
         wrong = changed_tensors(encoder.state_dict(), tensors.state, report.loaded)
         if wrong:
             raise GraftError(
-                f"{len(wrong)} tensors of {plan.name} are not those of {source.id!r}, the first "
-                f"{wrong[0]}. Nothing may train on this."
+                f"{len(wrong)} tensors of {plan.name} are not those of {how.source.id!r}, the "
+                f"first {wrong[0]}. Nothing may train on this."
             )
         where = f"{len(report.loaded)} loaded tensors, bit by bit against the file"
         return Parity(max_abs_error=0.0, tolerance=0.0, where=where, relative_error=0.0)
+    fresh = [v["name"] for v in report.fresh if v["name"].rpartition(".")[2] != _COUNTER]
+    resized = [verdict["name"] for verdict in report.adapted if "kernel" in verdict["how"]]
     if fresh or resized:
-        why = f"{fresh:,} parameters are fresh" if fresh else "kernels were resized"
-        return Parity(
-            max_abs_error=None, tolerance=TOLERANCE, where=f"not checked: {why}, by a rule"
-        )
-    reference = _reference(source, tensors, encoder, rules)
-    return _compare(source, plan, encoder, reference, method, stem)
+        kind = "fresh" if fresh else "resized"
+        where = f"not checked: {len(fresh or resized)} tensors are {kind}, by a rule"
+        return replace(NOT_CHECKED, where=where)
+    return _compare(how, plan, encoder, _reference(how, tensors, encoder))
 
 
-def _reference(
-    source: Source, tensors: SourceTensors, encoder: Encoder, rules: Sequence[Rule]
-) -> nn.Module:
+def _reference(how: _How, tensors: SourceTensors, encoder: Encoder) -> nn.Module:
     """Build the 2D network that the encoder is the twin of, with the source's own tensors."""
     name = f"timm3d:{encoder.declaration.twin_of}"
     with torch.device("meta"):
-        reference = build_reference_2d(name, in_channels=source.input.channels)
+        reference = build_reference_2d(name, in_channels=how.source.input.channels)
     shapes = {name: tuple(tensor.shape) for name, tensor in reference.state_dict().items()}
-    state = convert(tensors.state, shapes, _naming(source, rules), source=source.id).state
+    state = convert(tensors.state, shapes, how.naming, source=how.source.id, model=name).state
     for name in shapes:
         if name not in state:
             state[name] = torch.zeros((), dtype=torch.long)
@@ -401,27 +372,19 @@ def _reference(
     return reference.eval()
 
 
-def _compare(
-    source: Source,
-    plan: _Plan,
-    encoder: Encoder,
-    reference: nn.Module,
-    method: Inflation,
-    stem: StemMethod,
-) -> Parity:
+def _compare(how: _How, plan: _Plan, encoder: Encoder, reference: nn.Module) -> Parity:
     declared = encoder.declaration
-    depth, height, width = (
-        max(least, step if axis == 0 else 2 * step)
-        for axis, (least, step) in enumerate(
-            zip(declared.min_size, declared.strides[-1], strict=True)
-        )
+    image, volume = parity_probe(
+        how.source.input.channels,
+        encoder.in_channels,
+        probe_size(declared.min_size, declared.strides[-1]),
+        how.stem,
     )
-    size = (depth, height, width)
-    image, volume = parity_probe(source.input.channels, encoder.in_channels, size, stem)
     flat: Any = reference
+    average = how.method == "average"
     training, padding = encoder.training, encoder.depth_padding or "no"
     encoder.eval()
-    change = encoder.set_depth_padding("replicate") if method == "average" else nullcontext()
+    change = encoder.set_depth_padding("replicate") if average else nullcontext()
     with change:
         comparison = compare_features(
             lambda: (flat.forward_features(image), reference(image)),
@@ -432,15 +395,15 @@ def _compare(
     encoder.train(training)
     if comparison.departure is not None:
         raise GraftError(
-            f"the features of {plan.name} with the weights of {source.id!r} differ from those of "
-            f"timm's {declared.twin_of} by {comparison.relative_error:.1e} relative, "
+            f"the features of {plan.name} with the weights of {how.source.id!r} differ from those "
+            f"of timm's {declared.twin_of} by {comparison.relative_error:.1e} relative, "
             f"{TOLERANCE:.0e} is allowed. They part at {comparison.departure}. Nothing may train "
             "on this: check the rules that were added."
         )
-    how = "replicated" if method == "average" else padding
+    beyond = "replicated" if average else padding
     where = (
         f"features and pooled vector against timm's {declared.twin_of}, on a volume of "
-        f"{depth}×{height}×{width} voxels constant along depth ({how} depth padding)"
+        f"{'×'.join(map(str, volume.shape[2:]))} voxels constant along depth ({beyond} depth padding)"
     )
     return Parity(
         max_abs_error=comparison.max_abs_error,

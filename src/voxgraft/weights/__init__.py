@@ -26,7 +26,7 @@ from voxgraft.weights.convert import (
 )
 from voxgraft.weights.digests import tensor_digest, tensor_digests
 from voxgraft.weights.fetch import fetch_source, read_source
-from voxgraft.weights.layouts import rename_rules
+from voxgraft.weights.layouts import naming_rules
 from voxgraft.weights.read import read_checkpoint, read_state_dict
 from voxgraft.weights.recognize import inspect_file
 from voxgraft.weights.report import GraftReport, Parity
@@ -62,10 +62,10 @@ __all__ = [
     "inflate_kernel",
     "inspect_file",
     "load_card",
+    "naming_rules",
     "read_checkpoint",
     "read_source",
     "read_state_dict",
-    "rename_rules",
     "resolve_source",
     "save_weights",
     "tensor_digest",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from voxgraft.errors import SourceError
-from voxgraft.weights.convert.rules import Rename
+from voxgraft.weights.convert.rules import Drop, Rename
 from voxgraft.weights.source import Source
 
 _LITE_BLOCKS: Mapping[str, Sequence[int]] = {
@@ -107,8 +108,8 @@ KEY_LAYOUTS: Mapping[str, Callable[[str], tuple[Rename, ...]]] = {
 """Name of each layout, and the rules from its names to those of an architecture."""
 
 
-def rename_rules(source: Source) -> tuple[Rename, ...]:
-    """Return the rules from a source's own tensor names to its architecture's.
+def naming_rules(source: Source) -> tuple[Rename | Drop, ...]:
+    """Return the rules from a source's own tensor names to its architecture's, without its head.
 
     Raises:
         SourceError: If the layout is unknown, or is not one of the architecture's.
@@ -118,7 +119,11 @@ def rename_rules(source: Source) -> tuple[Rename, ...]:
             f"source {source.id!r} has the key layout {source.key_layout!r}, expected one of "
             f"{', '.join(KEY_LAYOUTS)}."
         )
-    return KEY_LAYOUTS[source.key_layout](source.architecture)
+    drops = [
+        Drop(rf"{re.escape(head)}\..*", f"the source's own head ({head}); the task brings its own")
+        for head in source.head
+    ]
+    return (*KEY_LAYOUTS[source.key_layout](source.architecture), *drops)
 
 
 def key_layout(names: Collection[str]) -> str:

@@ -91,6 +91,12 @@ def compare_features(
     return Comparison(absolute, relative, first or "an operation without weights")
 
 
+def probe_size(min_size: Size3, stride: Size3) -> Size3:
+    """Return a small size at which a network has features: two positions across, one deep."""
+    depth, height, width = (max(pair) for pair in zip(min_size, stride, strict=True))
+    return depth, max(height, 2 * stride[1]), max(width, 2 * stride[2])
+
+
 def parity_probe(
     channels: int, own: int, size_voxels: Size3, stem: StemMethod
 ) -> tuple[Tensor, Tensor]:

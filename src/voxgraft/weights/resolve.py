@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ from typing import Any
 from voxgraft.errors import SourceError
 from voxgraft.weights.card import CARD_FILE, card_source
 from voxgraft.weights.catalog import SOURCES
-from voxgraft.weights.layouts import key_layout
+from voxgraft.weights.convert.rules import Rename
+from voxgraft.weights.layouts import key_layout, naming_rules
 from voxgraft.weights.read import read_state_dict
 from voxgraft.weights.recognize import recognized_source
-from voxgraft.weights.source import LocalFile, Source
+from voxgraft.weights.source import InputContract, LocalFile, Source
 from voxgraft.weights.timm_entries import architecture_facts, timm_source
 
 _FORMS = (
@@ -84,14 +86,30 @@ def _timm(name: str, file: str | None) -> Source:
 
 def _file_of(path: Path, architecture: str) -> Source:
     facts: dict[str, Any] = architecture_facts(architecture)
-    layout = key_layout(read_state_dict(path).keys())
-    return Source(
+    state = read_state_dict(path)
+    layout = key_layout(state.keys())
+    source = Source(
         id=f"timm:{architecture}@{path.name}",
         file=LocalFile(path=str(path)),
         sha256=None,
         key_layout=layout,
         **facts,
     )
+    return replace(source, input=_own_channels(source, {n: t.shape for n, t in state.items()}))
+
+
+def _own_channels(source: Source, shapes: Mapping[str, Sequence[int]]) -> InputContract:
+    """Return the architecture's input contract, for as many channels as the file's stem has."""
+    stem = f"{source.stem[0]}.weight" if source.stem else ""
+    for old, shape in shapes.items():
+        name = old
+        for rule in naming_rules(source):
+            name = rule.rename(name) if isinstance(rule, Rename) else name
+        if name == stem and len(shape) == 4 and shape[1] != source.input.channels:
+            channels = int(shape[1])
+            mean, sd = source.input.carried_to(channels)
+            return replace(source.input, channels=channels, mean=mean, sd=sd)
+    return source.input
 
 
 def _checkpoint(path: Path, architecture: str | None) -> Source:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from importlib import resources
-from pathlib import Path
 from typing import Any, Literal
 
 from voxgraft.errors import SourceError
@@ -68,6 +67,18 @@ class InputContract:
                 f"an input contract has the standard deviations {self.sd}. Expected numbers "
                 "above 0, one for each channel."
             )
+
+    def carried_to(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return the mean and sd that a network of ``channels`` channels takes over.
+
+        With as many channels, they are the source's. Otherwise each channel gets the mean of the
+        means, and the mean of the standard deviations: a grey image has one intensity, which the
+        2D network would have normalized a little differently in R, G and B.
+        """
+        if channels == self.channels:
+            return self.mean, self.sd
+        mean, sd = sum(self.mean) / self.channels, sum(self.sd) / self.channels
+        return (mean,) * channels, (sd,) * channels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,8 +180,3 @@ def _shipped_digests(name: str) -> Mapping[str, str]:
     text = (folder / f"{name}.digests.json").read_text(encoding="utf-8")
     digests: dict[str, str] = json.loads(text)
     return digests
-
-
-def local_path(source: Source) -> Path | None:
-    """Return the path of a source that is a file on this machine; None if it is not one."""
-    return Path(source.file.path) if isinstance(source.file, LocalFile) else None

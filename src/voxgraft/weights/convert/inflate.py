@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from voxgraft.errors import ConversionError
 
@@ -61,4 +61,18 @@ def inflate_kernel(
         return inflated
     raise ConversionError(
         f"no inflation is called {method!r}. Expected one of {', '.join(INFLATIONS)}."
+    )
+
+
+def patch_kernels(network: nn.Module) -> frozenset[str]:
+    """Return the names of a network's 3D kernels whose windows do not overlap.
+
+    Those are the kernels that may have an even depth, see :func:`inflate_kernel`.
+    """
+    return frozenset(
+        f"{name}.weight"
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Conv3d)
+        and tuple(module.kernel_size) == tuple(module.stride)
+        and not any(module.padding if isinstance(module.padding, tuple) else (1,))
     )
