@@ -31,13 +31,17 @@ class Fitted:
 def fit_binary(targets: Float[np.ndarray, "n k"], *, balanced: bool) -> Fitted:
     """Fit 0/1 columns: log-odds of the smoothed prior, and negatives per positive if balanced.
 
-    The prior is ``(positives + 1/2) / (n + 1)``: finite where a column has one class only.
+    The prior is ``(positives + 1/2) / (n + 1)``: finite where a column has one class only. Such
+    a column keeps the weight 1.
     """
-    positives = targets.sum(axis=0) + 0.5
-    negatives = (1.0 - targets).sum(axis=0) + 0.5
-    odds = positives / negatives
-    bias = np.zeros_like(odds) if balanced else np.log(odds)
-    weight = tuple(float(value) for value in 1.0 / odds) if balanced else None
+    positives, negatives = targets.sum(axis=0), (1.0 - targets).sum(axis=0)
+    bias = np.log((positives + 0.5) / (negatives + 0.5))
+    weight = None
+    if balanced:
+        both = (positives > 0) & (negatives > 0)
+        ratio = np.where(both, negatives / np.maximum(positives, 1.0), 1.0)
+        bias = np.where(both, 0.0, bias)
+        weight = tuple(float(value) for value in ratio)
     return Fitted(
         cases=len(targets), bias=tuple(float(value) for value in bias), positive_weight=weight
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from voxgraft.datasets.target import Target
 from voxgraft.errors import TaskError, raise_faults
 from voxgraft.metrics.table import (
     Metric,
@@ -25,9 +26,6 @@ from voxgraft.metrics.table import (
 from voxgraft.tasks import decoding, losses
 from voxgraft.tasks.fitted import Fitted, fit_binary, fit_multiclass, fit_regression
 from voxgraft.types import Json
-
-if TYPE_CHECKING:
-    from voxgraft.datasets import Target
 
 Array = NDArray[np.float64]
 ClassWeights = Literal["balanced"]
@@ -165,9 +163,7 @@ class Task:
         Raises:
             MetricError: If the arrays do not fit, or a score is not finite.
         """
-        if self.target.kind != "regression" or target.shape[1] == 1:
-            return score_all(self.target.kind, target, score)
-        return _mean_over_columns(target, score)
+        return score_all(self.target.kind, target, score)
 
     def to_dict(self) -> Json:
         """Return the task's settings and fitted numbers, to build it again by :meth:`restore`."""
@@ -207,8 +203,8 @@ class Task:
         except (KeyError, TypeError) as error:
             raise TaskError(
                 f"the record of a task is damaged ({error}); expected the keys class_weights, "
-                f"label_smoothing, primary, regression_loss and fitted, found {sorted(data)}. Take the file from "
-                "the training's folder again."
+                f"label_smoothing, primary, regression_loss and fitted, found {sorted(data)}. Take "
+                "the file from the training's folder again."
             ) from error
         return task
 
@@ -297,16 +293,3 @@ def build_task(
         primary=primary_metric(target.kind) if primary is None else get_metric(primary),
         regression_loss=regression_loss,
     )
-
-
-def _mean_over_columns(target: Array, score: Array) -> dict[str, Scored]:
-    columns = [
-        score_all("regression", target[:, [column]], score[:, [column]])
-        for column in range(target.shape[1])
-    ]
-    result = {}
-    for name in columns[0]:
-        values = [column[name].value for column in columns]
-        reasons = [column[name].reason for column in columns if column[name].reason]
-        result[name] = Scored(float(np.mean(values)), "; ".join(reasons))
-    return result

@@ -9,7 +9,14 @@ from voxgraft.training.batchnorm import (
 )
 from voxgraft.training.evaluation import compute_features, predict_scores
 from voxgraft.training.feed import CaseFeed
-from voxgraft.training.loop import MemoryFormat, fit
+from voxgraft.training.loop import fit
+from voxgraft.training.lr_search import (
+    LearningRateChoice,
+    check_grid,
+    choose_learning_rate,
+    pick_learning_rate,
+)
+from voxgraft.training.memory_format import MemoryFormat, measured_memory_format
 from voxgraft.training.optimization import Optimization
 from voxgraft.training.result import FitResult, StepReport
 
@@ -17,14 +24,19 @@ __all__ = [
     "Adapt",
     "CaseFeed",
     "FitResult",
+    "LearningRateChoice",
     "MemoryFormat",
     "Optimization",
     "Reestimation",
     "StepReport",
     "batchnorm_layers",
+    "check_grid",
+    "choose_learning_rate",
     "compute_features",
     "fit",
     "measure_disagreement",
+    "measured_memory_format",
+    "pick_learning_rate",
     "predict_scores",
     "reestimate",
 ]

@@ -13,7 +13,7 @@ from voxgraft.models import Network
 from voxgraft.tasks import Task
 from voxgraft.training.adapt import Adapt
 from voxgraft.training.batchnorm import batchnorm_layers
-from voxgraft.training.feed import CaseFeed
+from voxgraft.training.feed import CaseFeed, case_targets
 from voxgraft.training.optimization import Optimization
 from voxgraft.types import Json
 
@@ -68,7 +68,7 @@ def check_training(
                 "Give one value in adapt.strengths, or split off validation patients."
             )
         return
-    reason = undefined_reason(task, validation_feed.targets)
+    reason = undefined_reason(task, case_targets(validation_feed))
     if reason:
         raise TrainingError(
             f"{task.primary.name} cannot be computed on the {len(validation_feed.targets)} "
@@ -90,7 +90,7 @@ def training_settings(
     optimization: Optimization, adapt: Adapt, train_feed: CaseFeed, seed: int
 ) -> Json:
     """Return what makes two trainings the same one, as JSON."""
-    targets = np.ascontiguousarray(train_feed.targets, dtype=np.float64)
+    targets = np.ascontiguousarray(case_targets(train_feed))
     plain = dataclasses.asdict(adapt)
     return {
         "optimization": dataclasses.asdict(optimization),

@@ -14,7 +14,7 @@ from torch import Tensor
 from voxgraft.metrics.table import Scored
 from voxgraft.models import Network
 from voxgraft.tasks import Task
-from voxgraft.training.feed import CaseFeed
+from voxgraft.training.feed import CaseFeed, case_targets
 from voxgraft.types import Json
 
 EVALUATION_BATCH_SIZE = 16
@@ -123,5 +123,5 @@ def evaluate_logits(logits: Float[Tensor, "n o"], task: Task, feed: CaseFeed) ->
         cases = int((~torch.isfinite(logits)).any(dim=1).sum())
         fault = f"the outputs of {cases} of {len(logits)} validation cases are not finite"
         return Evaluation(float("nan"), {}, fault)
-    loss = float(task.loss(logits, torch.as_tensor(feed.targets)))
-    return Evaluation(loss, task.metrics(feed.targets, task.decode(logits)), "")
+    loss = float(task.loss(logits, feed.targets))
+    return Evaluation(loss, task.metrics(case_targets(feed), task.decode(logits)), "")

@@ -3,33 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from jaxtyping import Float
 from torch import Tensor
 
 from voxgraft.types import Spacing3
+
+
+class StoredVolumes(Protocol):
+    """Facts about the stored volumes that augmentation needs."""
+
+    @property
+    def background(self) -> float:
+        """Value around the volumes."""
+
+    @property
+    def spacing_mm(self) -> Spacing3:
+        """(depth, height, width) of the voxels, in mm."""
 
 
 class CaseFeed(Protocol):
     """Cases with their images and targets, served in batches."""
 
     @property
-    def targets(self) -> NDArray[np.float64]:
-        """Encoded targets, one row a case."""
+    def prepared(self) -> StoredVolumes:
+        """Where the cases come from."""
 
     @property
-    def background(self) -> float:
-        """Value of air in the stored volumes; what augmentation pads with."""
-
-    @property
-    def spacing_mm(self) -> Spacing3:
-        """(depth, height, width) of the stored voxels; what rotations keep their angles by."""
+    def targets(self) -> Tensor:
+        """Encoded targets (n, K), one row a case."""
 
     @property
     def waiting_s(self) -> float:
         """Time that consumers have waited for batches so far, in seconds."""
 
-    def batches(self, schedule: Iterable[NDArray[np.int64]]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield images (B, C, D, H, W) and targets (B, K) of each array of case positions."""
+    def batches(
+        self, schedule: Iterable[Any], *, first_step: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield images (B, C, D, H, W) and targets (B, K) for each array of case positions."""
+
+
+def case_targets(feed: CaseFeed) -> Float[np.ndarray, "n k"]:
+    """Return the targets of a feed as float64."""
+    return feed.targets.double().cpu().numpy()

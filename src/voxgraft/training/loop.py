@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Literal
 
 import torch
 
@@ -14,7 +13,8 @@ from voxgraft.models import Network
 from voxgraft.tasks import Task
 from voxgraft.training.adapt import Adapt
 from voxgraft.training.checks import check_training, training_settings
-from voxgraft.training.feed import CaseFeed
+from voxgraft.training.feed import CaseFeed, case_targets
+from voxgraft.training.memory_format import FORMATS, MemoryFormat
 from voxgraft.training.optimization import Optimization
 from voxgraft.training.probe import fit_probe
 from voxgraft.training.result import FitResult, StepReport
@@ -22,9 +22,6 @@ from voxgraft.training.session import training_session
 from voxgraft.training.state import TrainingState
 from voxgraft.training.update import make_update
 from voxgraft.transforms import Augmentation
-
-MemoryFormat = Literal["contiguous", "channels_last"]
-_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last_3d}
 
 
 def fit(
@@ -79,7 +76,7 @@ def fit(
         TrainingError: If the training cannot start, or the checkpoint is damaged or of another
             training.
     """
-    task.fit(train_feed.targets)
+    task.fit(case_targets(train_feed))
     check_training(network, task, train_feed, validation_feed, optimization, adapt)
     settings = training_settings(optimization, adapt, train_feed, seed) | {
         "augmentation": None if augmentation is None else augmentation.to_dict(),
@@ -89,7 +86,7 @@ def fit(
         device, optimization.precision, optimization.accumulate, optimization.threads
     ) as accelerator:
         network.to(accelerator.device)
-        network.set_memory_format(_FORMATS[memory_format])
+        network.set_memory_format(FORMATS[memory_format])
         with torch.no_grad():
             network.head.bias.copy_(task.initial_bias())
         if adapt.method == "probe":

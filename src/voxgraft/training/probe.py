@@ -142,7 +142,7 @@ def fit_probe(
     layers = batchnorm_layers(network)
     settled = settle_on_cases(network, layers, train_feed, optimization, 0, seed)
     features = compute_features(network, train_feed)
-    targets = torch.as_tensor(train_feed.targets)
+    targets = train_feed.targets
     held_out = None if validation_feed is None else compute_features(network, validation_feed)
     memory.look()
     progress = Progress(start_batchnorm=dataclasses.asdict(settled))
@@ -185,6 +185,7 @@ def fit_probe(
         best_value=progress.best_value,
         metric=task.primary.name,
         history=progress.history,
+        steps_planned=len(strengths),
         steps_done=progress.step,
         stopped_early=False,
         diverged=bool(fault),

@@ -36,6 +36,8 @@ class FitResult:
     """Name of the primary metric."""
     history: list[Json]
     """One row an evaluation, as in ``metrics.jsonl``."""
+    steps_planned: int
+    """The budget."""
     steps_done: int
     stopped_early: bool
     diverged: bool

@@ -27,7 +27,7 @@ from voxgraft.training.checkpoint import (
     snapshot,
 )
 from voxgraft.training.evaluation import Evaluation, evaluate_cases
-from voxgraft.training.feed import CaseFeed
+from voxgraft.training.feed import CaseFeed, case_targets
 from voxgraft.training.optimization import Optimization
 from voxgraft.training.optimizers import Ema, build_optimizer
 from voxgraft.training.progress import METRICS_FILE, Progress, finite
@@ -65,6 +65,8 @@ class TrainingState:
         self.accelerator = accelerator
         self.folder = folder
         self.seed = seed
+        self.background = train_feed.prepared.background
+        self.spacing_mm = train_feed.prepared.spacing_mm
         self.settings = settings
         self.memory = MemoryPeak(accelerator.device)
         self._before = (time.perf_counter(), train_feed.waiting_s)
@@ -107,13 +109,12 @@ class TrainingState:
         """Yield the batches of the updates still to come."""
         labels = None
         if self.optimization.balance == "classes":
-            labels = self.train_feed.targets[:, 0].astype(int)
+            labels = case_targets(self.train_feed)[:, 0].astype(int)
         cases, size = len(self.train_feed.targets), self.optimization.batch_size
         schedule = BatchSchedule(cases, size, self.seed, labels)
         parts = self.optimization.accumulate
-        yield from self.train_feed.batches(
-            schedule.batches(self.progress.step * parts, self.optimization.steps * parts)
-        )
+        first, last = self.progress.step * parts, self.optimization.steps * parts
+        yield from self.train_feed.batches(schedule.batches(first, last), first_step=first)
 
     def after_update(self, loss: float) -> None:
         """Count an update, and let the average and the trainable set follow."""
@@ -203,6 +204,7 @@ class TrainingState:
             best_value=progress.best_value,
             metric=self.task.primary.name,
             history=progress.history,
+            steps_planned=self.optimization.steps,
             steps_done=progress.step,
             stopped_early=progress.stopped_early,
             diverged=bool(fault),

@@ -41,7 +41,7 @@ def make_update(
         augmentation: What may happen to a training sample; None for nothing.
     """
     network, optimizer, optimization = state.network, state.optimizer, state.optimization
-    accelerator, feed, seed = state.accelerator, state.train_feed, state.seed
+    accelerator, seed = state.accelerator, state.seed
     device, step = accelerator.device, state.progress.step
     for group in optimizer.param_groups:
         group["lr"] = learning_rate_at(step, optimization) * group["lr_scale"]
@@ -56,8 +56,8 @@ def make_update(
                 images,
                 augmentation,
                 stream_seed(seed, number, "augmentation"),
-                feed.background,
-                spacing_mm=feed.spacing_mm,
+                state.background,
+                spacing_mm=state.spacing_mm,
             )
         torch.manual_seed(stream_seed(seed, number, "dropout"))
         with accelerator.accumulate(network):
