@@ -1,0 +1,20 @@
+"""Tables of cases: targets, audit, splits by patient, nested training sizes, importers."""
+
+from voxgraft.datasets.audit import Fault, check_table
+from voxgraft.datasets.splits import split_table
+from voxgraft.datasets.subsets import nested_subsets
+from voxgraft.datasets.table import SPLITS, Table, read_table, write_table
+from voxgraft.datasets.target import Kind, Target
+
+__all__ = [
+    "SPLITS",
+    "Fault",
+    "Kind",
+    "Table",
+    "Target",
+    "check_table",
+    "nested_subsets",
+    "read_table",
+    "split_table",
+    "write_table",
+]

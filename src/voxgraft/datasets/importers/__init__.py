@@ -1,0 +1,1 @@
+"""Importers: other people's data sets become tables of cases."""

@@ -1,0 +1,101 @@
+"""Patients in strata: what a patient counts as when splits and subsets are balanced."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from voxgraft.datasets.target import Target
+
+_MAX_BINS = 10
+_PATIENTS_PER_BIN = 5
+
+
+@dataclass(frozen=True)
+class Strata:
+    """Patients grouped for balanced drawing; nothing depends on the order of the table's rows.
+
+    Attributes:
+        members: Name of a stratum to its patients, in the drawn (hashed) order.
+        labels: Patient to the class names that its cases have (empty for regression).
+    """
+
+    members: dict[str, list[str]]
+    labels: dict[str, frozenset[str]]
+
+    @property
+    def classes(self) -> dict[str, int]:
+        """Class name to the number of patients with such a case, for classes that occur."""
+        counts = Counter(name for names in self.labels.values() for name in names)
+        return dict(sorted(counts.items()))
+
+
+def draw_key(purpose: str, seed: int, patient: str) -> str:
+    """Return the hash by which patients are drawn: the same on every machine."""
+    return hashlib.sha256(f"voxgraft|{purpose}|{seed}|{patient}".encode()).hexdigest()
+
+
+def patient_strata(frame: pd.DataFrame, target: Target | None, purpose: str, seed: int) -> Strata:
+    """Group the patients of a table.
+
+    A patient with cases of several classes counts as the class that fewest patients have. For
+    regression, patients are ranked by their mean target and cut into up to 10 equal bins. Cases
+    without a usable target are ignored; a patient who has no other is in a stratum ``"none"``, as
+    is one without any label of a multilabel target.
+
+    Args:
+        frame: Rows of a table.
+        target: What to balance; None puts all patients into one stratum.
+        purpose: Salt of the draw, so that splits and subsets are drawn apart.
+        seed: Seed of the draw.
+    """
+    patients = sorted(set(frame["patient_id"]), key=lambda name: draw_key(purpose, seed, name))
+    if target is None:
+        return Strata({"all": patients}, {name: frozenset() for name in patients})
+    values, _ = target.encode_known(frame)
+    rows: dict[str, list[int]] = {name: [] for name in patients}
+    for row, name in enumerate(frame["patient_id"]):
+        rows[name].append(row)
+    if target.kind == "regression":
+        return Strata(_bins(patients, rows, values), {name: frozenset() for name in patients})
+    labels = {name: _labels(target, values[rows[name]]) for name in patients}
+    counts = Counter(label for names in labels.values() for label in names)
+    members: dict[str, list[str]] = {}
+    for name in patients:
+        rarest = min(labels[name], key=lambda label: (counts[label], label), default="none")
+        members.setdefault(rarest, []).append(name)
+    return Strata(dict(sorted(members.items())), labels)
+
+
+def _labels(target: Target, values: np.ndarray) -> frozenset[str]:
+    if target.kind == "multilabel":
+        known = values[~np.isnan(values).any(axis=1)]
+        found = {target.columns[place] for place in np.flatnonzero((known == 1).any(axis=0))}
+        return frozenset(found)
+    known = values[~np.isnan(values[:, 0]), 0]
+    return frozenset(target.classes[int(value)] for value in known)
+
+
+def _bins(
+    patients: list[str], rows: dict[str, list[int]], values: np.ndarray
+) -> dict[str, list[str]]:
+    means = {}
+    for name in patients:
+        known = [float(value) for value in values[rows[name], 0] if not math.isnan(value)]
+        if known:
+            means[name] = math.fsum(known) / len(known)
+    place = {name: position for position, name in enumerate(patients)}
+    ranked = sorted(means, key=lambda name: (means[name], place[name]))
+    count = max(1, min(_MAX_BINS, len(ranked) // _PATIENTS_PER_BIN))
+    members: dict[str, list[str]] = {}
+    for rank, name in enumerate(ranked):
+        members.setdefault(f"bin {rank * count // len(ranked):02d}", []).append(name)
+    unknown = [name for name in patients if name not in means]
+    if unknown:
+        members["none"] = unknown
+    return {label: sorted(names, key=place.__getitem__) for label, names in members.items()}
