@@ -1,16 +1,66 @@
 """Statistics: numbers in, conclusions out. Imports no torch, and no metric: they come as calls."""
 
+from voxgraft.statistics.baselines import covariate_baseline, majority_baseline
 from voxgraft.statistics.bootstrap import bootstrap, hierarchical_bootstrap
+from voxgraft.statistics.curves import LearningCurve, isotonic, learning_curve
+from voxgraft.statistics.delong import (
+    DeLong,
+    DeLongTest,
+    delong,
+    delong_covariance,
+    delong_test,
+)
 from voxgraft.statistics.differences import Difference, adjust, holm, paired_difference
+from voxgraft.statistics.flags import (
+    CONSTANT,
+    DIVERGED,
+    WORSE_THAN_CHANCE,
+    describe_flags,
+    flag_run,
+    usable,
+)
 from voxgraft.statistics.intervals import Interval, performance_interval
+from voxgraft.statistics.savings import LabelSavings, label_savings
+from voxgraft.statistics.verdict import (
+    Compared,
+    answer,
+    format_difference,
+    format_p,
+    sentence,
+    verdict,
+)
 
 __all__ = [
+    "CONSTANT",
+    "DIVERGED",
+    "WORSE_THAN_CHANCE",
+    "Compared",
+    "DeLong",
+    "DeLongTest",
     "Difference",
     "Interval",
+    "LabelSavings",
+    "LearningCurve",
     "adjust",
+    "answer",
     "bootstrap",
+    "covariate_baseline",
+    "delong",
+    "delong_covariance",
+    "delong_test",
+    "describe_flags",
+    "flag_run",
+    "format_difference",
+    "format_p",
     "hierarchical_bootstrap",
     "holm",
+    "isotonic",
+    "label_savings",
+    "learning_curve",
+    "majority_baseline",
     "paired_difference",
     "performance_interval",
+    "sentence",
+    "usable",
+    "verdict",
 ]
