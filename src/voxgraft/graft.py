@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from voxgraft.errors import GraftError
 from voxgraft.models import Encoder, build_encoder, build_reference_2d, exchange_norm
+from voxgraft.models.depth import check_choice
 from voxgraft.types import Json
 from voxgraft.weights.card import Card, load_card, save_weights
 from voxgraft.weights.convert import (
@@ -44,7 +45,6 @@ from voxgraft.weights.resolve import resolve_source
 from voxgraft.weights.source import Source
 
 Norm = Literal["keep", "group"]
-_NORMS = ("keep", "group")
 _COUNTER = "num_batches_tracked"
 
 
@@ -117,7 +117,9 @@ def graft(
         RegistryError: If no model has that name.
         ModelError: If an option is impossible.
     """
-    _check_choices(method=(method, INFLATIONS), stem=(stem, STEM_METHODS), norm=(norm, _NORMS))
+    check_choice("method", method, INFLATIONS)
+    check_choice("stem", stem, STEM_METHODS)
+    check_choice("norm", norm, ("keep", "group"))
     if not isinstance(source, Source):
         source = resolve_source(source)
     if source.layout == "video":
@@ -275,14 +277,6 @@ def _plan(
     return _Plan(name=model, options=whole, in_channels=in_channels, norm=norm)
 
 
-def _check_choices(**choices: tuple[str, Sequence[str]]) -> None:
-    for option, (value, known) in choices.items():
-        if value not in known:
-            raise GraftError(
-                f"{option} is {value!r}, expected one of {', '.join(known)}. Choose one of these."
-            )
-
-
 def _rules(how: _How, encoder: Encoder) -> list[Rule]:
     adapting: list[Rule] = [FoldChannels(frozenset({encoder.declaration.stem}), how.stem)]
     if how.source.layout == "image":
@@ -365,9 +359,7 @@ def _reference(how: _How, tensors: SourceTensors, encoder: Encoder) -> nn.Module
         reference = build_reference_2d(name, in_channels=how.source.input.channels)
     shapes = {name: tuple(tensor.shape) for name, tensor in reference.state_dict().items()}
     state = convert(tensors.state, shapes, how.naming, source=how.source.id, model=name).state
-    for name in shapes:
-        if name not in state:
-            state[name] = torch.zeros((), dtype=torch.long)
+    state |= {name: torch.zeros((), dtype=torch.long) for name in shapes if name not in state}
     reference.load_state_dict(state, strict=True, assign=True)
     return reference.eval()
 
@@ -401,13 +393,8 @@ def _compare(how: _How, plan: _Plan, encoder: Encoder, reference: nn.Module) -> 
             "on this: check the rules that were added."
         )
     beyond = "replicated" if average else padding
-    where = (
-        f"features and pooled vector against timm's {declared.twin_of}, on a volume of "
-        f"{'×'.join(map(str, volume.shape[2:]))} voxels constant along depth ({beyond} depth padding)"
-    )
-    return Parity(
-        max_abs_error=comparison.max_abs_error,
-        tolerance=TOLERANCE,
-        where=where,
-        relative_error=comparison.relative_error,
+    size = "×".join(map(str, volume.shape[2:]))
+    return comparison.parity(
+        f"features and pooled vector against timm's {declared.twin_of}, on a volume of {size} "
+        f"voxels constant along depth ({beyond} depth padding)"
     )

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from voxgraft.types import Size3
 from voxgraft.weights.convert.channels import StemMethod
+from voxgraft.weights.report import Parity
 
 TOLERANCE = 1e-4
 """Largest relative error allowed between a grafted network and its original."""
@@ -57,6 +58,16 @@ class Comparison:
     relative_error: float
     departure: str | None
     """Name of the first module that departs; None if the networks agree."""
+    tolerance: float = TOLERANCE
+
+    def parity(self, where: str) -> Parity:
+        """Return the measurement for a report; ``where`` says what was compared."""
+        return Parity(
+            max_abs_error=self.max_abs_error,
+            tolerance=self.tolerance,
+            where=where,
+            relative_error=self.relative_error,
+        )
 
 
 Features = Callable[[], tuple[Tensor, ...]]
@@ -86,9 +97,9 @@ def compare_features(
         ]
     absolute, relative = (max(values) for values in zip(*errors, strict=True))
     if relative <= tolerance:
-        return Comparison(absolute, relative, None)
+        return Comparison(absolute, relative, None, tolerance)
     first = _first_departure(expected, found, original, grafted, tolerance)
-    return Comparison(absolute, relative, first or "an operation without weights")
+    return Comparison(absolute, relative, first or "an operation without weights", tolerance)
 
 
 def probe_size(min_size: Size3, stride: Size3) -> Size3:

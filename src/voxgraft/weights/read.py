@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import pickle
 import struct
+import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from voxgraft.errors import SourceError, raise_faults
-from voxgraft.weights.file_kinds import refuse_other_kinds
+from voxgraft.weights.file_kinds import is_archive, refuse_other_kinds, unsafe_imports
 
 WRAPPERS = (
     "state_dict",
@@ -128,11 +129,15 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _load_pickled(path: Path) -> Any:
-    modern = zipfile.is_zipfile(path)
+    modern = is_archive(path)
     if modern:
         _check_archive(path)
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            # Whether the restricted unpickler manages another protocol shows when it tries.
+            warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
+            # Sparse tensors are refused right after.
+            warnings.filterwarnings("ignore", "Validating sparse tensor", UserWarning)
             return torch.load(path, map_location="cpu", weights_only=True, mmap=modern)
     except _DAMAGE as fault:
         _raise_unreadable(path, fault)
@@ -152,13 +157,12 @@ def _check_archive(path: Path) -> None:
 
 
 def _raise_unreadable(path: Path, fault: BaseException) -> NoReturn:
-    text = str(fault)
-    if isinstance(fault, pickle.UnpicklingError) and "GLOBAL" in text:
-        wanted = text.split("GLOBAL ", 1)[1].split(" was not")[0].split()[0]
+    wanted = unsafe_imports(path) if isinstance(fault, pickle.UnpicklingError) else []
+    if wanted:
         raise SourceError(
-            f"{path} would run code when opened: its pickle asks for {wanted}. Only tensors in "
-            "plain containers are read. If you trust the file, open it once with the program that "
-            "wrote it, save `model.state_dict()` with safetensors, and give that file "
+            f"{path} would run code when opened: its pickle asks for {', '.join(wanted[:5])}. Only "
+            "tensors in plain containers are read. If you trust the file, open it once with the "
+            "program that wrote it, save `model.state_dict()` with safetensors, and give that file "
             "(docs/grafting.md, 'Files that are refused')."
         ) from fault
     raise SourceError(
@@ -168,7 +172,8 @@ def _raise_unreadable(path: Path, fault: BaseException) -> NoReturn:
 
 
 def _first_line(fault: BaseException) -> str:
-    line = (str(fault).strip().splitlines() or [""])[0][:200].rstrip(".")
+    text = str(fault).rpartition("WeightsUnpickler error:")[2].strip()
+    line = (text.splitlines() or [""])[0][:200].rstrip(".")
     return f"{type(fault).__name__}: {line}." if line else f"{type(fault).__name__}."
 
 
