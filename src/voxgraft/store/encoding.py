@@ -41,7 +41,9 @@ class Encoding:
         if dtype not in _LEVELS:
             return cls(dtype)
         levels = _LEVELS[dtype]
-        if high - low <= levels and all(bool((part == np.rint(part)).all()) for part in voxels):
+        if high == low or (
+            high - low <= levels and all(bool((part == np.rint(part)).all()) for part in voxels)
+        ):
             return cls(dtype, 1.0, low)
         return cls(dtype, (high - low) / levels, low)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from voxgraft.errors import StoreError, VolumeError, raise_faults
+from voxgraft.errors import StoreError, TableError, VolumeError, raise_faults
 from voxgraft.files import content_key, write_json
 from voxgraft.store.entry import Entry, read_index
 from voxgraft.store.fingerprint import Fingerprints
@@ -140,17 +141,21 @@ class _Count:
 
 def _cases_of(table: Table) -> list[_Case]:
     ids = [str(case_id) for case_id in table.frame["case_id"]]
-    if not ids:
-        raise StoreError("the table has no cases. Expected at least one row.")
-    if len(set(ids)) < len(ids):
-        repeated = sorted({case_id for case_id in ids if ids.count(case_id) > 1})
+    repeated = [case_id for case_id, count in Counter(ids).items() if count > 1]
+    if repeated:
         raise_faults(
             StoreError,
             "the table names cases twice",
             [f"case {case_id!r}" for case_id in repeated],
             "Give each row a case_id of its own.",
         )
-    return [_Case(case_id, Path(table.image_path(case_id))) for case_id in ids]
+    cases = []
+    for case_id in ids:
+        try:
+            cases.append(_Case(case_id, table.image_path(case_id)))
+        except TableError as error:
+            cases.append(_Case(case_id, Path(), fault=str(error)))
+    return cases
 
 
 def _look_up(
@@ -159,6 +164,8 @@ def _look_up(
     """Find out each scan's file in the store, and whether a whole one is there."""
 
     def look_up(case: _Case) -> _Case:
+        if case.fault:
+            return case
         try:
             case.file = f"{fingerprints.of(case.image)[:40]}.vox"
         except VolumeError as error:
