@@ -98,7 +98,6 @@ def _scatter(
         )  # fmt: skip
         axes.set_xlim(*axis)
         axes.set_ylim(*axis)
-        axes.set_aspect("equal")
         for which in (axes.xaxis, axes.yaxis):
             which.set_major_locator(MaxNLocator(5))
             which.set_major_formatter(TICKS)

@@ -112,6 +112,13 @@ def _counted(report: Mapping[str, Any], verdict: str) -> str:
     return text
 
 
+def _brief(counted: str) -> str:
+    """Return ``21 (3,100,000)`` for ``21 tensors, 3,100,000 parameters``."""
+    tensors, _, parameters = counted.partition(", ")
+    shown = tensors.split()[0]
+    return f"{shown} ({parameters.split()[0]})" if parameters else shown
+
+
 def parity_text(parity: Any) -> str:
     """Return the parity check of a graft in words."""
     if not isinstance(parity, dict):
@@ -182,7 +189,7 @@ def grafts_table(comparison: Comparison) -> Table:
                 audit.start,
                 audit.model,
                 percent(audit.coverage, 1),
-                *(facts[verdict] for verdict in VERDICTS),
+                *(_brief(facts[verdict]) for verdict in VERDICTS),
                 facts["parity"],
             )
         )
@@ -192,7 +199,7 @@ def grafts_table(comparison: Comparison) -> Table:
     return Table(
         name="grafts",
         caption="Audit of each graft: share of the network's parameters that come from the "
-        "source, and what became of every tensor.",
+        "source, and what became of every tensor: tensors (parameters).",
         header=["Start", "Model", "Coverage", "Loaded", "Adapted", "Fresh", "Dropped", "Parity"],
         rows=rows,
         records=records,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from voxgraft.reports.comparison import Comparison, Difference, LabelSaving
-from voxgraft.reports.tables import Cell, Table, cells
+from voxgraft.reports.tables import Cell, Table, cells, heading
 from voxgraft.reports.wording import (
     ABSENT,
     ALPHA,
     count,
     direction,
     estimate_text,
-    interval,
     metric_decimals,
     number,
     p_text,
@@ -68,7 +67,7 @@ def _mark(comparison: Comparison, start: str, model: str, train_size: int) -> st
         same = (difference.start, difference.model, difference.train_size)
         if same == (start, model, train_size) and difference.against == comparison.reference:
             sign = supported(difference, comparison.task.higher_is_better)
-            return {1: " ▲", -1: " ▼", 0: ""}[sign]
+            return {1: "▲ ", -1: "▼ ", 0: ""}[sign]
     return ""
 
 
@@ -79,28 +78,32 @@ def estimates_table(comparison: Comparison) -> Table:
     rows, records, notes, used = [], [], [], ""
     several = len(comparison.model_names) > 1
     for model in comparison.model_names:
+        own = []
         best = {size: supported_best(comparison, model, size) for size in sizes}
         for start in comparison.start_names:
-            row = cells(model, start) if several else cells(start)
+            row = cells(start)
             for size in sizes:
                 point = comparison.point(start, model, size)
                 if point is None:
                     row.append(Cell(text=ABSENT))
                     continue
-                text = estimate_text(point, decimals) + _mark(comparison, start, model, size)
-                text += f" {FLAG}" if point.flagged else ""
+                text = _mark(comparison, start, model, size) + estimate_text(point, decimals)
+                text = f"{FLAG} {text}" if point.flagged else text
                 row.append(Cell(text=text, best=best[size] == start))
                 used += text
                 if point.estimate is None and point.reason:
-                    notes.append(f"{start}, N = {size:,}: no estimate, {point.reason}.")
+                    where = f"{model}, {start}" if several else start
+                    notes.append(f"{where}, N = {size:,}: no estimate, {point.reason}.")
                 records.append(
                     {"model": model, "start": start} | point.model_dump() | {"metric": task.metric}
                 )
-            if any(cell.text != ABSENT for cell in row[1 + several :]):
-                rows.append(row)
+            if any(cell.text != ABSENT for cell in row[1:]):
+                own.append(row)
+        if several and own:
+            rows.append(heading(model, 1 + len(sizes)))
+        rows += own
     for baseline in comparison.baselines:
-        row = cells("", f"Baseline: {baseline.name}") if several else []
-        row = row or cells(f"Baseline: {baseline.name}")
+        row = cells(f"Baseline: {baseline.name}")
         if sizes:
             row.append(Cell(text=estimate_text(baseline, decimals), span=len(sizes)))
         rows.append(row)
@@ -128,22 +131,18 @@ def estimates_table(comparison: Comparison) -> Table:
     return Table(
         name="estimates",
         caption=f"{task.label} per {task.level} on the test split ({direction(task)}) by start "
-        f"and number of training patients N: estimate [{_interval_name(comparison)}]"
-        f"{_rests_on(comparison)}.",
-        header=(["Model"] if several else []) + ["Start"] + [f"N = {size:,}" for size in sizes],
+        f"and number of training patients N: estimate [low, high] ({comparison.interval}"
+        f"{_rests_on(comparison)}).",
+        header=["Start", *(f"N = {size:,}" for size in sizes)],
         rows=rows,
         records=records,
-        text_columns=2 if several else 1,
         notes=notes,
     )
 
 
-def _interval_name(comparison: Comparison) -> str:
-    return comparison.interval
-
-
 def _rests_on(comparison: Comparison) -> str:
-    points = [point for curve in comparison.curves for point in curve.points]
+    every = [point for curve in comparison.curves for point in curve.points]
+    points = [point for point in every if point.estimate is not None]
     patients = sorted({point.n_patients for point in points if point.n_patients is not None})
     seeds = sorted({point.n_seeds for point in points if point.n_seeds is not None})
     parts = []
@@ -163,41 +162,45 @@ def _span(values: list[int], noun: str) -> str:
 def differences_table(comparison: Comparison) -> Table:
     """Return the table of paired differences, with intervals and p-values."""
     decimals = metric_decimals(comparison)
+    header = ["Start", "Against", "N", "Difference", "p", "p (Holm)", "Patients", "Seeds"]
+    header.append("Verdict")
     rows, notes = [], []
     several = len(comparison.model_names) > 1
-    for difference in comparison.differences:
-        rows.append(
-            (cells(difference.model) if several else [])
-            + cells(
-                difference.start,
-                difference.against,
-                count(difference.train_size),
-                estimate_text(difference, decimals, signed=True),
-                p_text(difference.p_value),
-                p_text(difference.p_holm),
-                count(difference.n_patients),
-                count(difference.n_seeds),
-                difference.verdict,
+    for model in dict.fromkeys(difference.model for difference in comparison.differences):
+        if several:
+            rows.append(heading(model, len(header)))
+        for difference in comparison.differences:
+            if difference.model != model:
+                continue
+            rows.append(
+                cells(
+                    difference.start,
+                    difference.against,
+                    count(difference.train_size),
+                    estimate_text(difference, decimals, signed=True),
+                    p_text(difference.p_value),
+                    p_text(difference.p_holm),
+                    count(difference.n_patients),
+                    count(difference.n_seeds),
+                    difference.verdict,
+                )
             )
-        )
-        if difference.estimate is None and difference.reason:
-            notes.append(
-                f"{difference.start}, N = {difference.train_size:,}: no estimate, "
-                f"{difference.reason}."
-            )
+            if difference.estimate is None and difference.reason:
+                where = f"{model}, {difference.start}" if several else difference.start
+                size = f"N = {difference.train_size:,}"
+                notes.append(f"{where}, {size}: no estimate, {difference.reason}.")
     methods = list(dict.fromkeys(d.method for d in comparison.differences if d.method))
     notes += [f"Method: {method}." for method in methods]
     return Table(
         name="differences",
         caption=f"Paired differences in {comparison.task.label} (start minus the start it is "
         f"compared with; {direction(comparison.task)}) on the same test patients, training "
-        f"subsets and seeds: estimate [{comparison.interval}], p-value, and p after Holm's "
-        "correction.",
-        header=(["Model"] if several else [])
-        + ["Start", "Against", "N", "Difference", "p", "p (Holm)", "Patients", "Seeds", "Verdict"],
+        f"subsets and seeds: estimate [low, high] ({comparison.interval}), p-value, and p after "
+        "Holm's correction.",
+        header=header,
         rows=rows,
         records=[difference.model_dump() for difference in comparison.differences],
-        text_columns=3 if several else 2,
+        text_columns=2,
         notes=notes,
         prose=True,
     )
@@ -233,29 +236,27 @@ def savings_table(comparison: Comparison) -> Table:
     """Return the table of label savings."""
     decimals = metric_decimals(comparison)
     several = len(comparison.model_names) > 1
+    header = ["Start", "To reach", "Patients needed", "Labels saved", "In words"]
     rows = []
-    for saving in comparison.label_savings:
-        goal = f"{number(saving.reference_value, decimals)} at N = {count(saving.reference_size)}"
-        rows.append(
-            (cells(saving.model) if several else [])
-            + cells(
-                saving.start,
-                f"{saving.against}: {goal}",
-                needed_text(saving),
-                saved_text(saving),
-                saving.text or saving.reason,
-            )
-        )
+    for model in dict.fromkeys(saving.model for saving in comparison.label_savings):
+        if several:
+            rows.append(heading(model, len(header)))
+        for saving in comparison.label_savings:
+            if saving.model != model:
+                continue
+            value = number(saving.reference_value, decimals)
+            goal = f"{saving.against}: {value} at N = {count(saving.reference_size)}"
+            needed, saved = needed_text(saving), saved_text(saving)
+            rows.append(cells(saving.start, goal, needed, saved, saving.text or saving.reason))
     return Table(
         name="label-savings",
         caption="Training patients that a start needs to reach the reference's "
-        f"{comparison.task.label}, interpolated on its learning curve [{comparison.interval}], "
-        "and the fraction of labels that it saves.",
-        header=(["Model"] if several else [])
-        + ["Start", "To reach", "Patients needed", "Labels saved", "In words"],
+        f"{comparison.task.label}, interpolated on its learning curve, and the fraction of "
+        f"labels that it saves: estimate [low, high] ({comparison.interval}).",
+        header=header,
         rows=rows,
         records=[saving.model_dump() for saving in comparison.label_savings],
-        text_columns=3 if several else 2,
+        text_columns=2,
         prose=True,
     )
 
@@ -263,7 +264,6 @@ def savings_table(comparison: Comparison) -> Table:
 __all__ = [
     "differences_table",
     "estimates_table",
-    "interval",
     "needed_text",
     "saved_text",
     "savings_table",

@@ -36,10 +36,13 @@ def learning_curves(comparison: Comparison, folder: Path) -> list[Panel]:
 def _limits(comparison: Comparison) -> tuple[float, float]:
     points = [point for curve in comparison.curves for point in curve.points]
     values = [v for p in points for v in (p.estimate, p.low, p.high, *p.values)]
-    values += [baseline.estimate for baseline in comparison.baselines]
     known = [value for value in values if value is not None]
     if not known:
         return 0.0, 1.0
+    low, high = min(known), max(known)
+    near = high - low or 0.1 * abs(high)
+    lines = [b.estimate for b in comparison.baselines if b.estimate is not None]
+    known += [value for value in lines if low - near <= value <= high + near]
     low, high = min(known), max(known)
     margin = 0.06 * (high - low) or 0.05 * abs(high) or 0.05
     return low - margin, high + margin
@@ -54,13 +57,12 @@ def _panel(
     folder: Path,
     name: str,
 ) -> Panel:
-    rows = -(-(len(curves) + 1) // 2)
     sizes = sorted({p.train_size for c in curves for p in c.points if p.estimate is not None})
-    with drawing(WIDE_INCHES, 3.5 + 0.22 * rows) as figure:
+    with drawing(WIDE_INCHES, 4) as figure:
         axes = figure.add_subplot()
         axes.set_xscale("log")
         step = np.log(sizes[-1] / sizes[0]) / max(1, len(sizes) - 1) if len(sizes) > 1 else 0.5
-        spread = min(0.05, 0.3 * step / max(1, len(curves)))
+        spread = min(0.035, 0.3 * step / max(1, len(curves)))
         flagged = False
         for n, curve in enumerate(curves):
             shift = float(np.exp(spread * (n - (len(curves) - 1) / 2)))
@@ -71,16 +73,7 @@ def _panel(
         axes.xaxis.set_major_locator(FixedLocator(_ticks(sizes)))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-        for baseline in comparison.baselines:
-            if baseline.estimate is not None:
-                axes.axhline(
-                    baseline.estimate,
-                    color=GRAY,
-                    linewidth=1.3,
-                    linestyle=(0, (7, 4)),
-                    label=f"baseline: {short(baseline.name)}",
-                    zorder=1,
-                )
+        _baselines(axes, comparison, limits)
         if flagged:
             axes.plot(
                 [], [], linestyle="none", marker="x", color=FLAG_COLOR, label="rests on flagged run"
@@ -89,8 +82,29 @@ def _panel(
         axes.set_ylabel(f"{short(comparison.task.label, 20)}, test ({direction(comparison.task)})")
         if len(comparison.model_names) > 1:
             axes.set_title(short(model, 44), loc="left")
-        figure.legend(loc="outside lower left", ncols=2, handlelength=2.6, columnspacing=1.2)
+        _, labels = axes.get_legend_handles_labels()
+        ncols = 2 if max(map(len, labels)) <= 22 else 1
+        figure.set_figheight(3.5 + 0.21 * -(-len(labels) // ncols))
+        figure.legend(loc="outside lower left", ncols=ncols, handlelength=2.6, columnspacing=1.2)
         return save(figure, folder, name, _alt(comparison, model, curves))
+
+
+def _baselines(axes: Axes, comparison: Comparison, limits: tuple[float, float]) -> None:
+    """Draw a dashed line a baseline; one far off the scale is named in the legend alone."""
+    decimals = metric_decimals(comparison)
+    for baseline in comparison.baselines:
+        if baseline.estimate is None:
+            continue
+        label = f"baseline: {short(baseline.name, 24)}"
+        if limits[0] <= baseline.estimate <= limits[1]:
+            axes.axhline(
+                baseline.estimate,
+                color=GRAY, linewidth=1.3, linestyle=(0, (7, 4)), label=label, zorder=1,
+            )  # fmt: skip
+        else:
+            where = "above" if baseline.estimate > limits[1] else "below"
+            label += f" {number(baseline.estimate, decimals)} ({where} the scale)"
+            axes.plot([], [], color=GRAY, linewidth=1.3, linestyle=(0, (7, 4)), label=label)
 
 
 def _ticks(sizes: list[int], apart: float = 0.055) -> list[int]:

@@ -47,13 +47,14 @@ def data_table(comparison: Comparison) -> Table:
 
 def trials_table(comparison: Comparison) -> Table:
     """Return the learning-rate search: the validation metric at each rate of the grid."""
+    several = len(comparison.model_names) > 1
     values = [value for trial in comparison.trials for value in trial.values]
     decimals = decimals_for(values)
     rates = sorted({rate for trial in comparison.trials for rate in trial.grid})
     rows, records = [], []
     for trial in comparison.trials:
         tried = dict(zip(trial.grid, trial.values, strict=False))
-        row = cells(trial.model, trial.start, count(trial.train_size))
+        row = cells(*([trial.model] if several else []), trial.start, count(trial.train_size))
         for rate in rates:
             chosen = trial.chosen is not None and rate == trial.chosen
             text = number(tried.get(rate), decimals)
@@ -72,7 +73,8 @@ def trials_table(comparison: Comparison) -> Table:
                     "flags": "; ".join(trial.flags),
                 }
             )
-    header = ["Model", "Start", "N", *(learning_rate(rate) for rate in rates), "Chosen", "Flags"]
+    header = ["Model"] if several else []
+    header += ["Start", "N", *(learning_rate(rate) for rate in rates), "Chosen", "Flags"]
     return Table(
         name="learning-rates",
         caption=f"Search of the learning rate: {comparison.task.label} on the validation split "
@@ -80,7 +82,8 @@ def trials_table(comparison: Comparison) -> Table:
         header=header,
         rows=rows,
         records=records,
-        text_columns=2,
+        text_columns=2 if several else 1,
+        prose=True,
     )
 
 
@@ -97,6 +100,7 @@ def _status(run: Run) -> str:
 
 def runs_table(comparison: Comparison) -> Table:
     """Return every run with every metric that it was scored by."""
+    several = len(comparison.model_names) > 1
     metrics = _metric_names(comparison)
     decimals = {
         name: decimals_for(run.metrics.get(name) for run in comparison.runs) for name in metrics
@@ -106,7 +110,7 @@ def runs_table(comparison: Comparison) -> Table:
         shown = [number(run.metrics.get(name), decimals[name]) for name in metrics]
         rows.append(
             cells(
-                run.model,
+                *([run.model] if several else []),
                 run.start,
                 count(run.train_size),
                 str(run.seed),
@@ -134,13 +138,14 @@ def runs_table(comparison: Comparison) -> Table:
         f"intervals. {comparison.task.metric_label or comparison.task.metric} leads. Steps: "
         "best / last. Waiting: share of the training time in which the loop waited for data.",
         header=[
-            *("Model", "Start", "N", "Seed", "Learning rate"),
+            *(["Model"] if several else []),
+            *("Start", "N", "Seed", "Learning rate"),
             *map(metric_label, metrics),
             *("Steps", "Time", "Waiting", "Peak memory", "Status"),
         ],
         rows=rows,
         records=records,
-        text_columns=2,
+        text_columns=2 if several else 1,
         notes=notes,
         prose=True,
     )
@@ -148,9 +153,11 @@ def runs_table(comparison: Comparison) -> Table:
 
 def cost_table(comparison: Comparison) -> Table:
     """Return what each start cost."""
+    several = len(comparison.model_names) > 1
+    header = ["Start", "Runs", "Training", "Search", "Peak memory", "Parameters"]
     rows = [
         cells(
-            cost.model,
+            *([cost.model] if several else []),
             cost.start,
             count(cost.runs),
             duration(cost.train_seconds_total),
@@ -164,8 +171,8 @@ def cost_table(comparison: Comparison) -> Table:
         name="cost",
         caption="Cost of each start: wall-clock time of all its trainings and of its "
         "learning-rate search, highest memory of one process, parameters of the network.",
-        header=["Model", "Start", "Runs", "Training", "Search", "Peak memory", "Parameters"],
+        header=(["Model"] if several else []) + header,
         rows=rows,
         records=[cost.model_dump() for cost in comparison.cost],
-        text_columns=2,
+        text_columns=2 if several else 1,
     )

@@ -12,10 +12,13 @@ from voxgraft.reports.conclusions import supported
 from voxgraft.reports.style import GRAY, INK, LIGHT, WIDE_INCHES, Panel, drawing, looks, save
 from voxgraft.reports.wording import estimate_text, metric_decimals, p_text, short, slugs
 
-ROWS_PER_PANEL = 14
+ROWS_PER_PANEL = 16
+LONG_NAME = 18
+"""Longer names have a line to themselves."""
+NAME_LINE = 0.42
 HEADING, ROW = 0.9, 1.0
 """Heights, in units of :data:`UNIT_INCHES`."""
-UNIT_INCHES = 0.42
+UNIT_INCHES = 0.4
 
 
 def forest_plots(comparison: Comparison, folder: Path) -> list[Panel]:
@@ -68,7 +71,7 @@ def _panel(
     title: str,
 ) -> Panel:
     sizes = list(dict.fromkeys(row.train_size for row in rows))
-    height = HEADING * len(sizes) + ROW * len(rows)
+    height = HEADING * len(sizes) + sum(ROW + NAME_LINE * _is_long(row, rows) for row in rows)
     with drawing(WIDE_INCHES, UNIT_INCHES * height + 0.9 + (0.3 if title else 0.0)) as figure:
         axes = figure.add_subplot()
         axes.set_xlim(*limits)
@@ -80,8 +83,17 @@ def _panel(
         _rows(axes, comparison, rows)
         _directions(axes, comparison, rows)
         if title:
-            axes.set_title(short(title, 44), loc="left")
+            axes.set_title(short(title, 44), loc="left", pad=20)
         return save(figure, folder, name, _alt(comparison, rows))
+
+
+def _label(row: Difference, rows: list[Difference]) -> str:
+    alone = len({other.against for other in rows}) == 1
+    return row.start if alone else f"{row.start} vs {row.against}"
+
+
+def _is_long(row: Difference, rows: list[Difference]) -> bool:
+    return len(_label(row, rows)) > LONG_NAME
 
 
 def _rows(axes: Axes, comparison: Comparison, rows: list[Difference]) -> None:
@@ -89,7 +101,6 @@ def _rows(axes: Axes, comparison: Comparison, rows: list[Difference]) -> None:
     look = looks(list(dict.fromkeys(names)), comparison.reference)
     decimals = metric_decimals(comparison)
     across = axes.get_yaxis_transform()
-    references = {row.against for row in rows}
     box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
     at = 0.0
     for n, (size, group) in enumerate(groupby(rows, key=lambda row: row.train_size)):
@@ -101,15 +112,15 @@ def _rows(axes: Axes, comparison: Comparison, rows: list[Difference]) -> None:
         )  # fmt: skip
         at += HEADING
         for row in group:
-            label = row.start if len(references) == 1 else f"{row.start} vs {row.against}"
-            label = short(label, 30)
             text = estimate_text(row, decimals, signed=True)
             if row.p_holm is not None:
                 p = p_text(row.p_holm)
                 text += f"  p {p}" if p.startswith("<") else f"  p = {p}"
             axes.text(
-                0, at + 0.2, label, transform=across, va="center", fontsize=9.5, bbox=box, zorder=2
-            )
+                0, at + 0.2, short(_label(row, rows), 46),
+                transform=across, va="center", fontsize=9.5, bbox=box, zorder=2,
+            )  # fmt: skip
+            at += NAME_LINE * _is_long(row, rows)
             axes.text(
                 1, at + 0.2, text,
                 transform=across, va="center", ha="right", fontsize=9.5, bbox=box, zorder=2,

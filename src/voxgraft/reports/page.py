@@ -35,7 +35,7 @@ class Plot:
 
     panels: list[Panel]
     caption: str
-    wide: bool = False
+    shape: str = ""
 
 
 def _prediction_plots(
@@ -55,7 +55,7 @@ def _prediction_plots(
                 "target, with the line of identity. Right: error against target, with mean error "
                 "(bias) and 95% limits of agreement (± 1.96 standard deviations of the errors)."
             )
-            plots.append(Plot(panels=panels, caption=caption))
+            plots.append(Plot(panels=panels, caption=caption, shape="pair"))
             continue
         panels, left_out = roc_plots(comparison, model, predictions, figures, stems[model])
         faults += left_out
@@ -64,7 +64,9 @@ def _prediction_plots(
                 f"ROC curves per case on the test split: {where}. Thick: mean over the seeds of "
                 "the sensitivity at each specificity; thin: each seed; gray: chance."
             )
-            plots.append(Plot(panels=panels, caption=caption))
+            plots.append(
+                Plot(panels=panels, caption=caption, shape="wide" if len(panels) == 1 else "")
+            )
         caption = (
             f"Calibration per case on the test split: {where}. Bins hold equally many "
             "predictions. Thick: all seeds together; thin: each seed; gray: perfect calibration. "
@@ -113,6 +115,22 @@ def _flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
         return [row for key, item in value.items() for row in _flat(item, f"{prefix}{key}.")]
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return [(prefix.removesuffix("."), text)]
+
+
+def _troubled(comparison: Comparison) -> list[tuple[str, int]]:
+    """Return a sentence, and the number of runs, for each kind of trouble at one size."""
+    several = len(comparison.model_names) > 1
+    seeds: dict[tuple[str, str], list[str]] = {}
+    for run in comparison.runs:
+        if run.status == "finished" and not run.flags:
+            continue
+        where = f"{run.start}, {run.model}" if several else run.start
+        words = "; ".join([run.status, *run.flags]) + (f" ({run.error})" if run.error else "")
+        seeds.setdefault((f"{where}, N = {run.train_size:,}", words), []).append(str(run.seed))
+    return [
+        (f"{where}, seed{'' if len(of) == 1 else 's'} {', '.join(of)}: {words}", len(of))
+        for (where, words), of in seeds.items()
+    ]
 
 
 def _score_label(comparison: Comparison) -> str:
@@ -168,7 +186,7 @@ def content(comparison: Comparison, folder: Path, figures: Path) -> dict[str, An
         "audits": audits(comparison),
         "sites": _flat(comparison.data.sites) if comparison.data.sites else [],
         "environment": _flat(comparison.environment) if comparison.environment else [],
-        "troubled": [run for run in comparison.runs if run.status != "finished" or run.flags],
+        "troubled": _troubled(comparison),
     }
 
 
@@ -195,7 +213,6 @@ def render(shown: dict[str, Any]) -> str:
         "svg": Markup,
         "data_uri": _data_uri,
         "paragraphs": _lines,
-        "commas": lambda value: f"{value:,}",
     }
     css = Markup((room / "page.css").read_text(encoding="utf-8"))
     return environment.get_template("page.html").render(css=css, **shown)

@@ -101,7 +101,8 @@ def roc_plots(
         if not usable:
             left_out.append(f"{name}: no ROC curve, all test cases are of one class.")
             continue
-        with drawing(PANEL_INCHES, 3.25 + 0.21 * len(usable)) as figure:
+        width, height = (4.3, 4.1) if len(views) == 1 else (PANEL_INCHES, 3.2)
+        with drawing(width, height + 0.2 * len(usable)) as figure:
             axes = figure.add_subplot()
             axes.plot([0, 1], [0, 1], color=LIGHT, linewidth=1)
             for own, positive in usable:
@@ -118,7 +119,6 @@ def roc_plots(
                     color=style.color, linestyle=style.dashes, linewidth=2,
                     label=short(own.start, 34),
                 )  # fmt: skip
-            axes.set_aspect("equal")
             axes.set_xlim(-0.02, 1.02)
             axes.set_ylim(-0.02, 1.02)
             axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", ".25", ".5", ".75", "1"])

@@ -74,9 +74,7 @@ def _read(folder: Path, example: Example) -> tuple[Image, NDArray[np.float64]] |
     if not path.is_file():
         return f"{example.file} is missing"
     try:
-        with np.load(path, allow_pickle=False) as content:
-            if isinstance(content, np.ndarray):
-                return f"{example.file} is not an .npz file"
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as content:
             image = np.asarray(content["image"], dtype=np.float32)
             spacing = np.asarray(content["spacing_mm"], dtype=np.float64)
     except (OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, RuntimeError,
@@ -126,7 +124,7 @@ def _panel(
     widths = [size_mm[2], size_mm[2], size_mm[1]]
     heights = [size_mm[1], size_mm[0], size_mm[0]]
     ratio = float(np.clip(max(heights) / sum(widths), 0.15, 1.0))
-    with drawing(4.6, 0.35 + 4.5 * ratio) as figure:
+    with drawing(3.6, 0.3 + 3.5 * ratio) as figure:
         figure.set_layout_engine("constrained", w_pad=0.01, h_pad=0.01, wspace=0.02)
         ratios = [float(np.clip(width / sum(widths), 0.05, 1)) for width in widths]
         panes = figure.subplots(1, 3, gridspec_kw={"width_ratios": ratios}, squeeze=False)[0]

@@ -22,8 +22,8 @@ INK = "#1a1a1a"
 GRAY = "#5c5c5c"
 LIGHT = "#d9d9d9"
 
-WIDE_INCHES = 5.6
-PANEL_INCHES = 3.3
+WIDE_INCHES = 4.9
+PANEL_INCHES = 3.25
 
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = ("s", "^", "D", "v", "P", "X", "p", "h")
@@ -80,12 +80,14 @@ class Panel:
         svg: Inline SVG without ids that could meet another's; empty for a raster picture.
         png: The same as PNG.
         alt: What it shows, in words.
+        width_px: Width at which its letters have their natural size.
     """
 
     name: str
     svg: str
     png: bytes
     alt: str
+    width_px: int
 
 
 def looks(starts: list[str], reference: str) -> dict[str, Look]:
@@ -135,7 +137,8 @@ def save(figure: Figure, folder: Path, name: str, alt: str, *, raster: bool = Fa
         with atomic_path(folder / f"{name}{suffix}") as temporary:
             temporary.write_bytes(data)
     inline = "" if raster else inline_svg(svg, name)
-    return Panel(name=name, svg=inline, png=png.getvalue(), alt=alt)
+    width_px = round(float(figure.get_figwidth()) * 96)
+    return Panel(name=name, svg=inline, png=png.getvalue(), alt=alt, width_px=width_px)
 
 
 def missing_glyphs(texts: list[str]) -> str:
@@ -154,9 +157,7 @@ def inline_svg(svg: str, name: str) -> str:
     body = re.sub(r'(xlink:href|href)="#([^"]+)"', rf'href="#{name}-\2"', body)
     body = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", body)
     body = re.sub(r"<style[^>]*>.*?</style>", "", body, flags=re.DOTALL)
-    match = re.search(r'viewBox="0 0 ([\d.]+) ', body)
-    width = float(match.group(1)) * 96 / 72 if match else 500.0
-    head = f'<svg class="plot" aria-hidden="true" style="--natural:{width:.0f}px"'
+    head = '<svg class="plot" aria-hidden="true"'
     start = re.sub(r'\s(width|height|version)="[^"]*"', "", body[: body.index(">")])
     body = start.replace("<svg", head) + body[body.index(">") :]
     body = re.sub(r"(\d+\.\d{3})\d+", r"\1", body)

@@ -23,11 +23,13 @@ class Cell:
         text: What it shows.
         best: Shown in bold.
         span: How many columns it fills.
+        group: Whether it heads the rows below it; then it is alone in its row.
     """
 
     text: str
     best: bool = False
     span: int = 1
+    group: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,11 @@ class Table:
     text_columns: int = 1
     notes: list[str] = field(default_factory=list)
     prose: bool = False
+
+
+def heading(text: str, columns: int) -> list[Cell]:
+    """Return a row that heads the rows below it, over so many columns."""
+    return [Cell(text=text, span=columns, group=True)]
 
 
 def cells(*texts: str) -> list[Cell]:
@@ -93,7 +100,8 @@ def to_markdown(table: Table) -> str:
         shown = []
         for cell in row:
             text = _markdown_text(cell.text)
-            shown += [f"**{text}**" if cell.best else text] * cell.span
+            text = f"**{text}**" if cell.best or cell.group else text
+            shown += [text] + ["" if cell.group else text] * (cell.span - 1)
         lines.append("| " + " | ".join(shown) + " |")
     lines += [""] + [f"{_markdown_text(note)}  " for note in table.notes]
     return "\n".join(lines).rstrip() + "\n"
@@ -142,8 +150,11 @@ def to_latex(table: Table) -> str:
         shown = []
         for cell in row:
             text = latex_text(cell.text)
-            text = rf"\textbf{{{text}}}" if cell.best else text
-            shown.append(rf"\multicolumn{{{cell.span}}}{{c}}{{{text}}}" if cell.span > 1 else text)
+            text = rf"\textbf{{{text}}}" if cell.best or cell.group else text
+            side = "l" if cell.group else "c"
+            if cell.span > 1:
+                text = rf"\multicolumn{{{cell.span}}}{{{side}}}{{{text}}}"
+            shown.append(text)
         lines.append(" & ".join(shown) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}"]
     lines += [rf"\par\smallskip\footnotesize {latex_text(note)}" for note in table.notes]

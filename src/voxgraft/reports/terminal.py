@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from voxgraft.reports.comparison import Comparison, parse_comparison
 from voxgraft.reports.conclusions import estimates_table, needed_text, saved_text
-from voxgraft.reports.tables import Table
+from voxgraft.reports.tables import Cell, Table
 from voxgraft.reports.wording import ABSENT
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ def comparison_table(comparison: dict[str, Any]) -> RenderableType:
     for row in table.rows:
         texts = []
         for cell in row:
-            style = "bold" if cell.best else ""
-            texts += [Text(cell.text, style=style)] + [Text("″")] * (cell.span - 1)
+            style = "bold" if cell.best or cell.group else ""
+            texts += [Text(cell.text, style=style)] + [Text(_ditto(cell))] * (cell.span - 1)
         shown.add_row(*texts)
     parts: list[RenderableType] = [Text(parsed.answer or NO_ANSWER, style="bold"), Text()]
     parts.append(Text(table.caption))
@@ -73,6 +73,10 @@ def comparison_table(comparison: dict[str, Any]) -> RenderableType:
     parts += [Text(f"Label savings: {line}") for line in savings_lines(parsed)]
     parts.append(Text(f"Runs: {run_counts(parsed)}."))
     return Group(*parts)
+
+
+def _ditto(cell: Cell) -> str:
+    return "" if cell.group else "″"
 
 
 def plain_text_summary(comparison: dict[str, Any]) -> str:
@@ -98,7 +102,7 @@ def _aligned(table: Table) -> list[str]:
     for line in table.rows:
         texts: list[str] = []
         for cell in line:
-            texts += [" ".join(cell.text.split())] + ["″"] * (cell.span - 1)
+            texts += [" ".join(cell.text.split())] + [_ditto(cell)] * (cell.span - 1)
         rows.append(texts)
     widths = [max(len(row[n]) for row in rows) for n in range(len(table.header))]
     lines = []

@@ -23,7 +23,10 @@ METRIC_LABELS = {
     "mae": "MAE",
     "rmse": "RMSE",
     "r2": "R²",
+    "brier": "Brier score",
     "ece": "calibration error",
+    "pearson": "Pearson r",
+    "spearman": "Spearman ρ",
 }
 
 
