@@ -146,6 +146,17 @@ def _bounds(channel: Any, low_percentile: float, high_percentile: float) -> tupl
     return float(low), float(high)
 
 
+def _moments(values: Any) -> tuple[float, float]:
+    """Return mean and standard deviation, in float64 without a float64 copy of all values."""
+    flat = values.reshape(-1)
+    mean = float(flat.mean(dtype=np.float64))
+    blocks = range(0, flat.size, 2**20)
+    squares = sum(
+        float(np.square(flat[i : i + 2**20].astype(np.float64) - mean).sum()) for i in blocks
+    )
+    return mean, math.sqrt(squares / flat.size)
+
+
 @dataclass(frozen=True)
 class MinMax:
     """Map two percentiles of each channel to 0 and 1 and clip to them."""
@@ -179,8 +190,9 @@ class MinMax:
                     "Use percentiles 0 and 100, or `keep` for a mask; a constant volume must be "
                     "left out."
                 )
-            # In float64: the difference of two float32 may not be a float32.
-            result[number] = np.clip((channel.astype(np.float64) - low) / (high - low), 0.0, 1.0)
+            for plane, mapped in zip(channel, result[number], strict=True):
+                # In float64: the difference of two float32 may not be a float32.
+                mapped[:] = np.clip((plane.astype(np.float64) - low) / (high - low), 0.0, 1.0)
         return result
 
     def describe(self) -> str:
@@ -224,31 +236,22 @@ class ZScore:
         """
         result = np.empty(voxels.shape, dtype=np.float32)
         for number, channel in enumerate(voxels):
-            values = channel.astype(np.float64)
-            chosen = values[values > values.min()] if self.foreground_only else values
+            floor, low, high = channel.min(), -np.inf, np.inf
+            chosen = channel[channel > floor] if self.foreground_only else channel
             if chosen.size and (self.low_percentile, self.high_percentile) != (0.0, 100.0):
                 low, high = _bounds(chosen, self.low_percentile, self.high_percentile)
-                np.clip(values, low, high, out=values)
                 chosen = np.clip(chosen, low, high)
-            # A constant channel has no exact zero here: rounding leaves a tiny deviation.
             if not chosen.size or not chosen.min() < chosen.max():
                 voxels_meant = "foreground of " if self.foreground_only else ""
                 raise PreprocessingError(
                     f"{where}: the {voxels_meant}channel {number} is constant "
-                    f"({chosen.min() if chosen.size else values.min():g}), so its standard "
-                    "deviation is 0. Expected values that differ. Leave the case out, widen the "
+                    f"({chosen.min() if chosen.size else floor:g}), so its standard deviation "
+                    "is 0. Expected values that differ. Leave the case out, widen the "
                     "percentiles, or use `keep` for a mask."
                 )
-            mean, deviation = float(chosen.mean()), float(chosen.std())
-            if not (math.isfinite(deviation) and deviation > 0):
-                raise PreprocessingError(
-                    f"{where}: channel {number} has a standard deviation of {deviation:g}; its "
-                    f"values run from {values.min():g} to {values.max():g}. Expected a positive "
-                    "finite number. Check the units of the file."
-                )
-            values -= mean
-            values /= deviation
-            result[number] = values
+            mean, deviation = _moments(chosen)
+            for plane, mapped in zip(channel, result[number], strict=True):
+                mapped[:] = (np.clip(plane.astype(np.float64), low, high) - mean) / deviation
         return result
 
     def describe(self) -> str:
