@@ -1,5 +1,62 @@
-"""Set before anything is imported: no hub, and one thread per test process is enough."""
+"""Set before anything is imported: no hub. Fixtures that several rooms share."""
 
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from voxgraft.datasets import read_table
+from voxgraft.datasets import Table
+from voxgraft.volumes import Affine, Volume, write_volume
+
+
+@pytest.fixture(autouse=True)
+def _cache_of_its_own(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> None:
+    """Keep what tests store out of the person's cache, but for fetched packages."""
+
+
+MakeShapes = Callable[..., Table]
+
+
+@pytest.fixture(scope="session")
+def make_shapes(tmp_path_factory: pytest.TempPathFactory) -> MakeShapes:
+    """Return a maker of tables of small noisy volumes: a ball (class 0) or a box (class 1)."""
+
+    def make(cases: int = 40, *, size: int = 12, per_patient: int = 1, seed: int = 0) -> Table:
+        folder = tmp_path_factory.mktemp("shapes")
+        rng = np.random.default_rng(seed)
+        grid = np.stack(np.meshgrid(*[np.arange(size) - (size - 1) / 2] * 3, indexing="ij"))
+        rows = []
+        for number in range(cases):
+            box = number % 2
+            radius = rng.uniform(0.25, 0.4) * size
+            distance = np.abs(grid).max(axis=0) if box else np.sqrt((grid**2).sum(axis=0)) * 0.8
+            image = (distance < radius) * 100.0 + rng.normal(0, 10, (size,) * 3)
+            name = f"image{number:03d}.nii.gz"
+            write_volume(
+                Volume(image[None].astype(np.float32), Affine.from_spacing((1.0, 1.0, 1.0))),
+                folder / name,
+            )
+            rows.append(
+                {
+                    "case_id": f"case{number:03d}",
+                    "patient_id": f"patient{number // per_patient:03d}",
+                    "image": name,
+                    "shape": "box" if box else "ball",
+                    "radius_mm": radius,
+                    "site": "A" if number % 3 else "B",
+                }
+            )
+        path = folder / "table.csv"
+        pd.DataFrame(rows).to_csv(path, index=False)
+        return read_table(path)
+
+    return make

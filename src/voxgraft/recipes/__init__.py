@@ -1,0 +1,41 @@
+"""The typed description of one training."""
+
+from voxgraft.recipes.recipe import (
+    ModelSettings,
+    Recipe,
+    StartSettings,
+    read_model,
+    read_preprocessing,
+    read_recipe,
+    read_start,
+    recipe_from_dict,
+    write_recipe,
+)
+from voxgraft.recipes.sections import (
+    Faults,
+    check_keys,
+    read_section,
+    read_value,
+    read_yaml,
+    set_path,
+    write_yaml,
+)
+
+__all__ = [
+    "Faults",
+    "ModelSettings",
+    "Recipe",
+    "StartSettings",
+    "check_keys",
+    "read_model",
+    "read_preprocessing",
+    "read_recipe",
+    "read_section",
+    "read_start",
+    "read_value",
+    "read_yaml",
+    "recipe_from_dict",
+    "set_path",
+    "write_recipe",
+    "write_yaml",
+]

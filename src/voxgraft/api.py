@@ -1,0 +1,148 @@
+"""The verbs of the command line as Python functions: what ``import voxgraft as vg`` offers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from voxgraft.comparison import Plan, plan_from_dict, read_plan, run_comparison
+from voxgraft.datasets import (
+    Table,
+    Target,
+    check_table,
+    import_folder_per_class,
+    import_lidc,
+    import_medmnist,
+    read_table,
+    split_table,
+    write_table,
+)
+from voxgraft.graft import graft, save_graft
+from voxgraft.inference import Evaluation, load_trained
+from voxgraft.inference import evaluate as _evaluate
+from voxgraft.inference import predict as _predict
+from voxgraft.models import MODELS, build_encoder
+from voxgraft.recipes import Recipe, read_recipe
+from voxgraft.reports import write_report
+from voxgraft.runs import TrainedRun, begin_run, execute_run
+from voxgraft.transforms import Augmentation, Preprocessing
+from voxgraft.types import Json
+from voxgraft.volumes import read_volume, write_volume
+from voxgraft.weights import SOURCES
+from voxgraft.weights import inspect_file as inspect
+
+__all__ = [
+    "MODELS",
+    "SOURCES",
+    "Augmentation",
+    "Plan",
+    "Preprocessing",
+    "Recipe",
+    "Table",
+    "Target",
+    "build_encoder",
+    "check_table",
+    "compare",
+    "evaluate",
+    "finetune",
+    "graft",
+    "import_folder_per_class",
+    "import_lidc",
+    "import_medmnist",
+    "inspect",
+    "load_run",
+    "predict",
+    "read_table",
+    "read_volume",
+    "report",
+    "save_graft",
+    "split_table",
+    "write_table",
+    "write_volume",
+]
+
+
+def compare(plan: Plan | Mapping[str, Any] | str | Path, out: str | Path, *, jobs: int = 1) -> Json:
+    """Compare starts; ``voxgraft compare``.
+
+    Args:
+        plan: A plan, its plain data, or the path of its YAML file.
+        out: Folder of the comparison. What is finished there is not repeated.
+        jobs: Runs side by side, each in a process of its own.
+
+    Returns:
+        The content of ``comparison.json``; ``["answer"]`` is the sentence. The page is
+        ``out/report.html``.
+
+    Raises:
+        VoxgraftError: If data, starts or plan are at fault.
+    """
+    if isinstance(plan, str | Path):
+        command, chosen = f"voxgraft compare {plan}", read_plan(Path(plan))
+    elif isinstance(plan, Plan):
+        command, chosen = "voxgraft compare plan.yaml", plan
+    else:
+        command = "voxgraft compare plan.yaml"
+        chosen = plan_from_dict(dict(plan), "the plan")
+    comparison = run_comparison(chosen, Path(out), jobs=jobs, command=command)
+    write_report(Path(out))
+    return comparison
+
+
+def finetune(recipe: Recipe | str | Path, out: str | Path) -> Json:
+    """Train one network; ``voxgraft finetune``.
+
+    Args:
+        recipe: A recipe, or the path of its YAML file.
+        out: Folder of the run. An interrupted run goes on; a finished one is returned.
+
+    Returns:
+        The content of ``result.json``.
+
+    Raises:
+        VoxgraftError: If data, start or recipe are at fault.
+    """
+    chosen = recipe if isinstance(recipe, Recipe) else read_recipe(Path(recipe))
+    begin_run(Path(out), chosen)
+    return execute_run(Path(out))
+
+
+def load_run(folder: str | Path) -> TrainedRun:
+    """Return a finished run with its network.
+
+    Raises:
+        RunError: If the run is not finished or damaged.
+    """
+    return load_trained(Path(folder))
+
+
+def predict(run: TrainedRun | str | Path, scans: Sequence[str | Path]) -> pd.DataFrame:
+    """Predict scans; ``voxgraft predict``. One row a scan.
+
+    Raises:
+        VolumeError: If scans cannot be read; all are named.
+    """
+    trained = run if isinstance(run, TrainedRun) else load_run(run)
+    return _predict(trained, [Path(scan) for scan in scans])
+
+
+def evaluate(run: TrainedRun | str | Path, table: Table | str | Path) -> Evaluation:
+    """Score a run on labelled cases, as a whole and by site; ``voxgraft evaluate``.
+
+    Raises:
+        TableError: If targets or scans are at fault; all faults are named.
+    """
+    trained = run if isinstance(run, TrainedRun) else load_run(run)
+    return _evaluate(trained, table if isinstance(table, Table) else read_table(Path(table)))
+
+
+def report(folder: str | Path) -> Path:
+    """Write a comparison's page again, and return its path; ``voxgraft report``.
+
+    Raises:
+        ReportError: If the folder holds no comparison.
+    """
+    return write_report(Path(folder))

@@ -1,0 +1,116 @@
+"""``voxgraft compare``: the main job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from voxgraft.cli.output import JSON_OPTION, SET_OPTION, emit_json, emit_table, say
+from voxgraft.errors import UsageError
+
+
+def compare(
+    plan: Path | None = typer.Argument(None, metavar="[PLAN]", help="A plan, as YAML."),
+    out: Path | None = typer.Option(None, "--out", help="Folder of the comparison; resumes there."),
+    table: Path | None = typer.Option(None, help="Without a plan: the table of cases."),
+    target: list[str] | None = typer.Option(
+        None, "--target", help="Without a plan: target column(s)."
+    ),
+    model: list[str] | None = typer.Option(None, "--model", help="Without a plan: network(s)."),
+    start: list[str] | None = typer.Option(
+        None, "--start", help="Without a plan: `scratch` or a source; may be repeated."
+    ),
+    sizes: str | None = typer.Option(
+        None, help="Without a plan: training patients, as 50,100,all."
+    ),
+    seeds: int | None = typer.Option(None, help="Without a plan: how many seeds."),
+    jobs: int = typer.Option(1, min=1, help="Runs side by side."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Print the matrix and its cost; stop."),
+    overrides: list[str] | None = SET_OPTION,
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Compare starts on labelled scans: train all, test all on the same patients, report."""
+    from voxgraft.comparison import estimate_comparison, plan_from_dict, read_plan, run_comparison
+    from voxgraft.recipes import set_path
+
+    if plan is not None:
+        if table or target or model or start or sizes or seeds:
+            raise UsageError(
+                "give either a plan or --table, --target, --model, --start, --sizes, --seeds; "
+                "with a plan, change single settings with --set PATH=VALUE."
+            )
+        chosen = read_plan(plan, tuple(overrides or ()))
+        command = f"voxgraft compare {plan}" + "".join(f" --set {item}" for item in overrides or ())
+    else:
+        data = _plan_from_flags(table, target, model, start, sizes, seeds)
+        for assignment in overrides or ():
+            set_path(data, assignment)
+        chosen = plan_from_dict(data, "the command line")
+        command = "voxgraft compare plan.yaml"
+    folder = out or Path("comparisons") / (plan or table or Path("comparison")).stem
+    if dry_run:
+        estimate = estimate_comparison(chosen, jobs=jobs)
+        if as_json:
+            emit_json(estimate)
+        else:
+            emit_table(list(estimate["rows"][0]), [list(row.values()) for row in estimate["rows"]])
+            say(estimate["text"])
+        return
+    comparison = run_comparison(chosen, folder, jobs=jobs, command=command)
+    show_comparison(comparison, folder, as_json)
+
+
+def show_comparison(comparison: dict[str, Any], folder: Path, as_json: bool) -> None:
+    """Print the sentence and the table of a finished comparison, and where the page is."""
+    from voxgraft.reports import plain_text_summary, write_report
+
+    page = write_report(folder)
+    if as_json:
+        emit_json(comparison)
+    else:
+        typer.echo(plain_text_summary(comparison))
+    say(f"report: {page}")
+
+
+def _plan_from_flags(
+    table: Path | None,
+    target: list[str] | None,
+    model: list[str] | None,
+    start: list[str] | None,
+    sizes: str | None,
+    seeds: int | None,
+) -> dict[str, Any]:
+    missing = [
+        flag
+        for flag, value in [("--table", table), ("--target", target), ("--start", start)]
+        if not value
+    ]
+    if table is None or missing:
+        raise UsageError(
+            f"give a plan, or {', '.join(missing)} (and --model, --sizes, --seeds as wished). "
+            "docs/compare.md shows both."
+        )
+    data: dict[str, Any] = {
+        "table": str(table.resolve()),
+        "target": target,
+        "models": model or ["efficientnet_lite0_3d"],
+        "starts": start,
+    }
+    if sizes is not None:
+        data["sizes"] = [_read_size(text.strip()) for text in sizes.split(",")]
+    if seeds is not None:
+        data["seeds"] = seeds
+    return data
+
+
+def _read_size(text: str) -> int | float | str:
+    if text == "all":
+        return text
+    try:
+        return int(text) if text.isdecimal() else float(text)
+    except ValueError as error:
+        raise UsageError(
+            f"--sizes: {text!r} is no number of patients, fraction or 'all' (50,100,all)."
+        ) from error

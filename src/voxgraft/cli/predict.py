@@ -1,0 +1,56 @@
+"""``voxgraft predict``: outputs on new scans."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from voxgraft.cli.output import JSON_OPTION, emit_json, emit_table, say
+from voxgraft.errors import UsageError
+
+
+def predict(
+    run: Path = typer.Argument(..., metavar="RUN", help="The folder of a finished run."),
+    scans: list[Path] = typer.Argument(..., metavar="SCAN...", help="Files or DICOM folders."),
+    out: Path | None = typer.Option(
+        None, "--out", help="Also write the table: .csv, .tsv or .json."
+    ),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Predict scans of any supported format with the preprocessing that RUN was trained with."""
+    from voxgraft.files import atomic_path
+    from voxgraft.inference import load_trained
+    from voxgraft.inference import predict as predict_scans
+    from voxgraft.progress import progress_bar
+
+    if out is not None and out.suffix not in {".csv", ".tsv", ".json"}:
+        raise UsageError(f"--out {out}: expected a name that ends in .csv, .tsv or .json.")
+    trained = load_trained(run)
+    say("preprocessing, as in training:")
+    for line in trained.recipe.preprocessing.describe().splitlines():
+        say(f"  {line}")
+    with progress_bar(len(scans), "predicting") as bar:
+        frame = predict_scans(trained, scans, on_scan=lambda path: bar.advance(1, path.name))
+    records = frame.to_dict(orient="records")
+    if out is not None:
+        with atomic_path(out) as temporary:
+            if out.suffix == ".json":
+                frame.to_json(temporary, orient="records", indent=2)
+            else:
+                frame.to_csv(temporary, index=False, sep="\t" if out.suffix == ".tsv" else ",")
+        say(f"wrote {out}")
+    if as_json:
+        emit_json(
+            {
+                "run": str(run),
+                "preprocessing": trained.recipe.preprocessing.to_dict(),
+                "predictions": records,
+            }
+        )
+    else:
+        rows = [
+            [f"{value:.4f}" if isinstance(value, float) else value for value in record.values()]
+            for record in records
+        ]
+        emit_table([str(name) for name in frame.columns], rows)

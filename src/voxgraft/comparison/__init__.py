@@ -1,0 +1,16 @@
+"""The matrix of runs: its plan, its execution, its conclusions."""
+
+from voxgraft.comparison.conduct import run_comparison, usable_cores
+from voxgraft.comparison.demo import demo_plan
+from voxgraft.comparison.estimate import estimate_comparison
+from voxgraft.comparison.plan import Plan, plan_from_dict, read_plan
+
+__all__ = [
+    "Plan",
+    "demo_plan",
+    "estimate_comparison",
+    "plan_from_dict",
+    "read_plan",
+    "run_comparison",
+    "usable_cores",
+]

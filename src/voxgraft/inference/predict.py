@@ -1,0 +1,106 @@
+"""Predict on new scans with a trained run, with the preprocessing that it was trained with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+
+from voxgraft.errors import VolumeError, VoxgraftError, raise_faults
+from voxgraft.runs import TrainedRun
+from voxgraft.transforms import preprocess
+from voxgraft.volumes import read_volume
+
+
+def predict(
+    run: TrainedRun,
+    scans: Sequence[Path],
+    *,
+    on_scan: Callable[[Path], None] | None = None,
+) -> pd.DataFrame:
+    """Predict scans, one at a time.
+
+    Args:
+        run: A trained run.
+        scans: Files or DICOM folders, of any supported format.
+        on_scan: Told of each finished scan.
+
+    Returns:
+        One row a scan: ``scan``; for classes ``predicted`` (the class, or the labels above .5) and
+        ``probability_<class>``; for regression ``predicted`` in the target's unit.
+
+    Raises:
+        VolumeError: If scans cannot be read or preprocessed; all are named, none is predicted.
+    """
+    faults: list[str] = []
+    scores: list[Float[np.ndarray, " k"]] = []
+    for path in scans:
+        try:
+            image = _image(run, Path(path))
+        except VoxgraftError as error:
+            faults.append(str(error))
+            continue
+        if not faults:
+            scores.append(score_image(run, image))
+        if on_scan is not None:
+            on_scan(Path(path))
+    if faults:
+        raise_faults(
+            VolumeError,
+            f"{len(faults)} of {len(scans)} scans cannot be predicted",
+            faults,
+            "Mend or leave out those files; nothing was written.",
+        )
+    return in_words(run, [str(path) for path in scans], np.stack(scores))
+
+
+def score_image(run: TrainedRun, image: Float[np.ndarray, "c d h w"]) -> Float[np.ndarray, " k"]:
+    """Return the scores of one preprocessed volume."""
+    with torch.inference_mode():
+        logits = run.network(torch.from_numpy(np.ascontiguousarray(image, np.float32))[None])
+    scores: Float[np.ndarray, " k"] = run.task.decode(logits)[0]
+    return scores
+
+
+def in_words(run: TrainedRun, scans: Sequence[str], scores: np.ndarray) -> pd.DataFrame:
+    """Return predictions as a table with named classes.
+
+    Args:
+        run: The run that made them.
+        scans: Names of the rows.
+        scores: ``(n, k)``, as the task decodes them.
+    """
+    target = run.recipe.target
+    frame = pd.DataFrame({"scan": list(scans)})
+    if target.kind == "regression":
+        frame["predicted"] = scores[:, 0]
+        frame["unit"] = target.unit
+        return frame
+    if target.kind == "multilabel":
+        frame["predicted"] = [
+            ";".join(name for name, p in zip(target.columns, row, strict=True) if p >= 0.5)
+            for row in scores
+        ]
+        for column, name in enumerate(target.columns):
+            frame[f"probability_{name}"] = scores[:, column]
+        return frame
+    if target.kind == "binary":
+        scores = np.concatenate([1.0 - scores, scores], axis=1)
+    frame["predicted"] = [target.classes[index] for index in scores.argmax(axis=1)]
+    for column, name in enumerate(target.classes):
+        frame[f"probability_{name}"] = scores[:, column]
+    return frame
+
+
+def _image(run: TrainedRun, path: Path) -> Float[np.ndarray, "c d h w"]:
+    volume = preprocess(read_volume(path), run.recipe.preprocessing)
+    if volume.voxels.shape[0] != run.in_channels:
+        raise VolumeError(
+            f"{path} has {volume.voxels.shape[0]} channel(s); the run in {run.folder} was trained "
+            f"on {run.in_channels}. Give scans with that many channels."
+        )
+    return volume.voxels

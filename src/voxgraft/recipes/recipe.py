@@ -1,0 +1,188 @@
+"""The complete description of one training, as a frozen value and as YAML."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from voxgraft.datasets import Target
+from voxgraft.errors import VoxgraftError
+from voxgraft.files import content_key
+from voxgraft.recipes.sections import (
+    Faults,
+    check_keys,
+    read_section,
+    read_value,
+    read_yaml,
+    write_yaml,
+)
+from voxgraft.training import Adapt, Optimization
+from voxgraft.transforms import Augmentation, Preprocessing
+from voxgraft.types import Json, Size3
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """A network by registry name."""
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+    """Options of ``build_encoder``, for example ``depth_padding: replicate``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartSettings:
+    """A start: a source of weights and how it is used; without a source, from scratch."""
+
+    name: str
+    source: str | None = None
+    """Catalogue id, ``timm:NAME@FILE``, a checkpoint or a run folder; None is from scratch."""
+    method: Literal["average", "center"] = "average"
+    """How 2D kernels are inflated along depth."""
+    stem: Literal["sum", "mean", "repeat", "first"] = "sum"
+    """How an RGB stem is fitted to the channels of the data."""
+    norm: Literal["keep", "group"] = "keep"
+    """Keep BatchNorm, or exchange it for group normalization."""
+    adapt: Adapt = field(default_factory=Adapt)
+    """What of the network is trained, and how."""
+    description: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One training, complete: the same recipe gives the same run."""
+
+    table: str
+    """Path of the table; it has a ``split`` column."""
+    target: Target
+    metric: str
+    """The primary metric: chooses the checkpoint and ends training early."""
+    preprocessing: Preprocessing
+    augmentation: Augmentation
+    model: ModelSettings
+    start: StartSettings
+    optimization: Optimization
+    train_size: int | None = None
+    """Training patients; None takes all of the train split."""
+    subset_seed: int = 0
+    """Which chain of nested subsets the training patients are drawn from."""
+    seed: int = 0
+    """Seed of initialization, batches, augmentation and dropout."""
+    score_splits: tuple[str, ...] = ("validation", "test")
+    """Splits that the trained network is scored on."""
+    crop_size_voxels: Size3 | None = None
+    """Random training crops (depth, height, width); None trains on whole volumes."""
+    memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
+    """Layout of the network in memory; ``auto`` measures once and records the choice."""
+    store: str | None = None
+    """Folder of the preprocessed volumes; None takes the cache."""
+
+    def to_dict(self) -> Json:
+        """Return the recipe as plain data, ready for YAML."""
+        plain = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        plain["target"] = dataclasses.asdict(self.target)
+        plain["preprocessing"] = self.preprocessing.to_dict()
+        for name in ("augmentation", "model", "start", "optimization"):
+            plain[name] = dataclasses.asdict(plain[name])
+        return plain
+
+    def key(self) -> str:
+        """Return a key of the content: equal recipes have equal keys, wherever they are stored."""
+        plain = self.to_dict()
+        del plain["store"]
+        return content_key(plain)
+
+
+def recipe_from_dict(data: Json, where: str) -> Recipe:
+    """Read a recipe from plain data.
+
+    Args:
+        data: As from :meth:`Recipe.to_dict`.
+        where: What the data came from, for messages.
+
+    Raises:
+        RecipeError: If anything is unknown, missing or impossible; all faults are named.
+    """
+    faults = Faults(where)
+    fields = [item.name for item in dataclasses.fields(Recipe)]
+    check_keys(data, fields, "", faults)
+    values: dict[str, Any] = {
+        "target": read_section(Target, data.get("target"), "target", faults),
+        "preprocessing": read_preprocessing(data.get("preprocessing", {}), faults),
+        "augmentation": read_section(
+            Augmentation, data.get("augmentation", {}), "augmentation", faults
+        ),
+        "model": read_model(data.get("model"), "model", faults),
+        "start": read_start(data.get("start"), "start", faults),
+        "optimization": read_section(
+            Optimization, data.get("optimization", {}), "optimization", faults
+        ),
+    }
+    for item in dataclasses.fields(Recipe):
+        if item.name in values:
+            continue
+        if item.name in data:
+            values[item.name] = read_value(
+                _RECIPE_TYPES[item.name], data[item.name], item.name, faults
+            )
+        elif item.default is dataclasses.MISSING:
+            faults.add(item.name, "missing")
+    faults.raise_if_any("recipe")
+    return Recipe(**values)
+
+
+_RECIPE_TYPES: dict[str, Any] = {
+    "table": str,
+    "metric": str,
+    "train_size": int | None,
+    "subset_seed": int,
+    "seed": int,
+    "score_splits": tuple[str, ...],
+    "crop_size_voxels": Size3 | None,
+    "memory_format": Literal["auto", "contiguous", "channels_last"],
+    "store": str | None,
+}
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read ``recipe.yaml``.
+
+    Raises:
+        RecipeError: If it is no valid recipe; all faults are named.
+    """
+    return recipe_from_dict(read_yaml(path), str(path))
+
+
+def write_recipe(recipe: Recipe, path: Path) -> None:
+    """Write a recipe as YAML that runs again as it is."""
+    write_yaml(path, recipe.to_dict())
+
+
+def read_model(data: Any, key: str, faults: Faults) -> ModelSettings | None:
+    """Read a network's settings from a name or a mapping."""
+    return read_section(
+        ModelSettings, {"name": data} if isinstance(data, str) else data, key, faults
+    )
+
+
+def read_start(data: Any, key: str, faults: Faults) -> StartSettings | None:
+    """Read a start from a name (``scratch``, or a source's id) or a mapping."""
+    if isinstance(data, str):
+        data = {"name": data} if data == "scratch" else {"name": data, "source": data}
+    if isinstance(data, dict) and isinstance(data.get("adapt"), str):
+        data = data | {"adapt": {"method": data["adapt"]}}
+    return read_section(StartSettings, data, key, faults)
+
+
+def read_preprocessing(data: Any, faults: Faults) -> Preprocessing | None:
+    """Read preprocessing settings; windows may come as (center, width)."""
+    if not isinstance(data, dict):
+        faults.add("preprocessing", f"expected a mapping of settings, found {data!r}")
+        return None
+    try:
+        return Preprocessing.from_dict(data)
+    except VoxgraftError as error:
+        faults.add("preprocessing", str(error))
+        return None

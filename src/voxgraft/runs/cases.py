@@ -1,0 +1,112 @@
+"""The cases of one run: which patients train, and the stored volumes of every split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from voxgraft.datasets import Table, nested_subsets, read_table
+from voxgraft.errors import TableError
+from voxgraft.files import cache_folder
+from voxgraft.recipes import Recipe
+from voxgraft.store import Feed, Prepared, VolumeStore
+from voxgraft.transforms import Preprocessing
+
+
+@dataclass(frozen=True)
+class SplitCases:
+    """Cases of one split, in the table's order."""
+
+    frame: pd.DataFrame
+    targets: Float[np.ndarray, "n k"]
+    feed: Feed
+
+
+@dataclass(frozen=True)
+class RunCases:
+    """The cases that a run trains on and is scored on."""
+
+    table: Table
+    prepared: Prepared
+    splits: dict[str, SplitCases]
+    """``train`` holds the chosen training patients only."""
+
+    @property
+    def train(self) -> SplitCases:
+        """The training cases."""
+        return self.splits["train"]
+
+    @property
+    def channels(self) -> int:
+        """Channels of the stored volumes."""
+        return int(self.prepared.shape(self.train.frame["case_id"].iloc[0])[0])
+
+    @property
+    def validation(self) -> SplitCases:
+        """The validation cases: they choose the checkpoint."""
+        return self.splits["validation"]
+
+
+def prepare_volumes(
+    table_path: Path,
+    preprocessing: Preprocessing,
+    store: str | None,
+    *,
+    jobs: int = 1,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Prepared:
+    """Preprocess all volumes of a table once, and return where they lie.
+
+    Args:
+        table_path: The table.
+        preprocessing: The settings.
+        store: Folder of the store; None takes ``store`` in the cache.
+        jobs: Volumes made side by side.
+        on_progress: Told (done, total).
+
+    Raises:
+        StoreError: If volumes cannot be read; all are named.
+    """
+    folder = Path(store) if store is not None else cache_folder() / "store"
+    table = read_table(table_path)
+    return VolumeStore(folder).prepare(table, preprocessing, jobs=jobs, on_progress=on_progress)
+
+
+def gather_cases(recipe: Recipe) -> RunCases:
+    """Read the table of a recipe, draw its training patients, and open the stored volumes.
+
+    Raises:
+        TableError: If the table has no split, or a split that is needed is empty.
+    """
+    table = read_table(Path(recipe.table))
+    if "split" not in table.frame:
+        raise TableError(
+            f"{recipe.table} has no column 'split'. "
+            f"Make one: `voxgraft data split {recipe.table} --out NEW.csv`."
+        )
+    prepared = prepare_volumes(Path(recipe.table), recipe.preprocessing, recipe.store)
+    splits = {}
+    for name in dict.fromkeys(("train", "validation", *recipe.score_splits)):
+        frame = table.frame[table.frame["split"] == name].reset_index(drop=True)
+        if name == "train" and recipe.train_size is not None:
+            patients = nested_subsets(
+                table, [recipe.train_size], seed=recipe.subset_seed, target=recipe.target
+            )[recipe.train_size]
+            frame = frame[frame["patient_id"].isin(patients)].reset_index(drop=True)
+        if frame.empty:
+            raise TableError(f"{recipe.table} has no case in the split {name!r}.")
+        targets = recipe.target.encode(frame)
+        feed = Feed(
+            prepared,
+            list(frame["case_id"]),
+            targets,
+            crop_size_voxels=recipe.crop_size_voxels if name == "train" else None,
+            seed=recipe.seed,
+        )
+        splits[name] = SplitCases(frame=frame, targets=targets, feed=feed)
+    return RunCases(table=table, prepared=prepared, splits=splits)

@@ -1,0 +1,185 @@
+"""Execute a run folder: from its recipe to its result, resuming what was interrupted."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from voxgraft.files import atomic_path, cache_folder, content_key, write_json
+from voxgraft.models import Network
+from voxgraft.recipes import Recipe, read_recipe
+from voxgraft.runs.build import build_network
+from voxgraft.runs.cases import RunCases, gather_cases
+from voxgraft.runs.environment import describe_environment
+from voxgraft.runs.folder import RunFolder, locked
+from voxgraft.runs.predictions import score_frame, scores_of
+from voxgraft.runs.saved import save_network
+from voxgraft.statistics import flag_run
+from voxgraft.tasks import Task, build_task
+from voxgraft.training import (
+    FitResult,
+    MemoryFormat,
+    StepReport,
+    fit,
+    measured_memory_format,
+    predict_scores,
+)
+from voxgraft.types import Json
+
+OnSteps = Callable[[int, str], None]
+"""Told how many steps were made since the last call, and the current metric in words."""
+
+
+def execute_run(
+    folder: Path, *, on_steps: OnSteps | None = None, check_parity: bool = True
+) -> Json:
+    """Train, score and save what ``folder/recipe.yaml`` describes; return the result.
+
+    A finished run is returned as it stands; an interrupted one goes on from its checkpoint, and
+    ends with the same bits on a CPU. ``result.json`` is written last.
+
+    Args:
+        folder: A folder with a ``recipe.yaml``.
+        on_steps: Told of progress.
+        check_parity: Whether to compare the grafted network with the original again.
+
+    Raises:
+        VoxgraftError: If the data, the start or the recipe are at fault.
+    """
+    run = RunFolder(folder)
+    with locked(folder):
+        if run.finished:
+            return run.result()
+        recipe = read_recipe(run.recipe_path)
+        with _threads(recipe.optimization.threads):
+            return _execute(run, recipe, on_steps, check_parity)
+
+
+def _execute(run: RunFolder, recipe: Recipe, on_steps: OnSteps | None, check_parity: bool) -> Json:
+    environment = describe_environment(torch.get_num_threads())
+    write_json(run.path / "environment.json", environment)
+    cases = gather_cases(recipe)
+    task = build_task(recipe.target, primary=recipe.metric)
+    network, grafted = build_network(
+        recipe, task.outputs, in_channels=cases.channels, check_parity=check_parity
+    )
+    if grafted is not None:
+        write_json(run.graft_path, grafted.report.to_dict())
+    fitted = _fit(recipe, network, task, cases, run.path, on_steps)
+    started = time.perf_counter()
+    predictions = _predict(recipe, network, task, cases)
+    with atomic_path(run.path / "predictions.parquet") as temporary:
+        predictions.to_parquet(temporary, index=False)
+    save_network(run, network, recipe, task, grafted)
+    result = _summarize(recipe, cases, fitted, predictions)
+    result["predict_seconds"] = round(time.perf_counter() - started, 3)
+    write_json(run.result_path, result)
+    shutil.rmtree(run.path / "checkpoint", ignore_errors=True)
+    return result
+
+
+def _fit(
+    recipe: Recipe,
+    network: Network,
+    task: Task,
+    cases: RunCases,
+    folder: Path,
+    on_steps: OnSteps | None,
+) -> FitResult:
+    layout = recipe.memory_format
+    if layout == "auto":
+        layout = _measured_layout(recipe, network, cases)
+
+    def tell(report: StepReport) -> None:
+        if on_steps is not None:
+            value = "" if report.value is None else f"{recipe.metric} {report.value:.3f}"
+            on_steps(1, f"{folder.name} {value}")
+
+    return fit(
+        network,
+        task,
+        cases.train.feed,
+        cases.validation.feed,
+        recipe.optimization,
+        recipe.start.adapt,
+        recipe.augmentation,
+        folder=folder,
+        seed=recipe.seed,
+        on_step=tell,
+        memory_format=layout,
+    )
+
+
+def _measured_layout(recipe: Recipe, network: Network, cases: RunCases) -> MemoryFormat:
+    """Return the faster memory layout, measured once on this machine and remembered."""
+    size_voxels = cases.train.feed.image_shape[1:]
+    batch_size = min(recipe.optimization.batch_size, len(cases.train.targets))
+    key = {
+        "model": dataclasses.asdict(recipe.model),
+        "norm": recipe.start.norm,
+        "size_voxels": size_voxels,
+        "batch_size": batch_size,
+        "threads": recipe.optimization.threads,
+        "device": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu",
+        "torch": torch.__version__,
+    }
+    record = cache_folder() / "memory_formats.json"
+    return measured_memory_format(record, content_key(key), network, size_voxels, batch_size)
+
+
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    """Give the CPU's kernels so many threads: predictions are bitwise equal only then."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(before if number is None else number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _predict(recipe: Recipe, network: Network, task: Task, cases: RunCases) -> pd.DataFrame:
+    frames = []
+    for name in recipe.score_splits:
+        split = cases.splits[name]
+        columns = ["case_id", "patient_id", *(c for c in ("site",) if c in split.frame)]
+        frame = split.frame[columns].copy()
+        frame["split"] = name
+        scores = predict_scores(network, task, split.feed)
+        for column in range(split.targets.shape[1]):
+            frame[f"target_{column}"] = split.targets[:, column]
+        for column in range(scores.shape[1]):
+            frame[f"score_{column}"] = scores[:, column]
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True)
+
+
+def _summarize(
+    recipe: Recipe, cases: RunCases, fitted: FitResult, predictions: pd.DataFrame
+) -> Json:
+    scored: dict[str, Any] = {}
+    flags: list[str] = ["diverged"] if fitted.diverged else []
+    for name in recipe.score_splits:
+        frame = predictions[predictions["split"] == name]
+        flags += flag_run(scores_of(frame))
+        scored[name] = {
+            level: {metric: vars(value) for metric, value in table.items()}
+            for level, table in score_frame(recipe.target, frame).items()
+        }
+    return {
+        "recipe_key": recipe.key(),
+        "status": "diverged" if fitted.diverged else "finished",
+        "flags": sorted(set(flags)),
+        "train_patients": int(cases.train.frame["patient_id"].nunique()),
+        "train_cases": len(cases.train.frame),
+        "metrics": scored,
+        "fit": fitted.to_dict(),
+    }

@@ -1,0 +1,102 @@
+"""Save a trained network beside its card, and build it again from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from voxgraft.errors import RunError
+from voxgraft.graft import Graft
+from voxgraft.models import Network, build_encoder, exchange_norm
+from voxgraft.recipes import Recipe, recipe_from_dict
+from voxgraft.runs.folder import RunFolder, open_run
+from voxgraft.tasks import Task
+from voxgraft.transforms import Window
+from voxgraft.types import Json
+from voxgraft.weights import Card, load_card, read_state_dict, save_weights
+from voxgraft.weights.digests import digest_faults
+from voxgraft.weights.source import UNSTATED
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A trained network with all that its predictions need."""
+
+    folder: Path
+    recipe: Recipe
+    network: Network
+    """In eval mode, on the CPU."""
+    task: Task
+    in_channels: int
+
+
+def save_network(
+    run: RunFolder,
+    network: Network,
+    recipe: Recipe,
+    task: Task,
+    grafted: Graft | None,
+) -> None:
+    """Write ``model.safetensors`` and ``card.json``; together they are a source again."""
+    source = None if grafted is None else grafted.source
+    intensity = recipe.preprocessing.intensity
+    state = {
+        name: tensor
+        for name, tensor in network.state_dict().items()
+        if name.startswith(("encoder.", "head."))
+    }
+    card = Card(
+        model=recipe.model.name,
+        model_options=dict(recipe.model.options),
+        in_channels=network.encoder.in_channels,
+        input_mean=tuple(network.input_mean.tolist()),
+        input_sd=tuple(network.input_sd.tolist()),
+        stem=network.encoder.declaration.stem,
+        outputs=task.outputs,
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        licence=UNSTATED if source is None else source.licence,
+        trained_on=(*(() if source is None else source.trained_on), Path(recipe.table).stem),
+        source=None if source is None else source.to_dict(),
+        report=None if grafted is None else grafted.report.to_dict(),
+        window_hu=(intensity.low, intensity.high) if isinstance(intensity, Window) else None,
+        spacing_mm=recipe.preprocessing.spacing_mm,
+        training={"recipe": recipe.to_dict(), "task": task.to_dict()},
+    )
+    save_weights(run.path, state, card)
+
+
+def load_trained(folder: Path) -> TrainedRun:
+    """Build a finished run's network again, with its weights.
+
+    Raises:
+        RunError: If the run is not finished, or its files are damaged.
+        SourceError: If the weights or the card cannot be read.
+    """
+    run = open_run(folder)
+    run.result()
+    card = load_card(run.path)
+    training: Json = card.training
+    if "recipe" not in training or "task" not in training:
+        raise RunError(f"{run.path}/card.json lacks recipe or task. Run the recipe again.")
+    recipe = recipe_from_dict(training["recipe"], f"{run.path}/card.json")
+    task = Task.restore(recipe.target, training["task"])
+    encoder = build_encoder(card.model, in_channels=card.in_channels, **card.model_options)
+    if recipe.start.norm == "group":
+        exchange_norm(encoder, "group")
+    network = Network(encoder, task.outputs, input_mean=card.input_mean, input_sd=card.input_sd)
+    state = read_state_dict(run.weights_path)
+    faults = digest_faults(state, card.tensor_digests)
+    if faults:
+        raise RunError(
+            f"{run.weights_path} is not the file that its card describes: {'; '.join(faults[:5])}. "
+            "It is damaged; run the recipe again."
+        )
+    scaling = {"input_mean": network.input_mean, "input_sd": network.input_sd}
+    network.load_state_dict(dict(state) | scaling)
+    return TrainedRun(
+        folder=run.path,
+        recipe=recipe,
+        network=network.eval(),
+        task=task,
+        in_channels=card.in_channels,
+    )
