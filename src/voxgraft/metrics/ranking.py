@@ -16,6 +16,9 @@ from voxgraft.metrics.contract import (
     binary_metric,
 )
 
+INT32_CASES = 2**31 - 1
+"""Largest total weight that a 32-bit integer counts."""
+
 EXACT_INT32 = 32_000
 """Largest total weight whose doubled square fits a 32-bit integer."""
 
@@ -37,24 +40,16 @@ class _Order:
         """Return (positives, all) in each group, ``(replicates, groups)``, exactly summed."""
         if self.order is not None:
             weights = np.take(weights, self.order, axis=1)
-        if weights.dtype.kind == "f":
-            kind: type = np.float64
-        else:
-            total = int(weights[:1].sum()) if len(weights) else 0
-            kind = np.int32 if total <= EXACT_INT32 and _rows_fit(weights, total) else np.float64
+        whole = weights.dtype.kind != "f" and int(weights.max(initial=0)) < INT32_CASES // max(
+            weights.shape[1], 1
+        )
+        kind: type = np.int32 if whole else np.float64
         every: Array = weights.astype(kind)
-        positives = every * self.positive
+        positives = every * self.positive.astype(kind)
         if self.tied:
             every = np.add.reduceat(every, self.starts, axis=1, dtype=kind)
             positives = np.add.reduceat(positives, self.starts, axis=1, dtype=kind)
         return positives, every
-
-
-def _rows_fit(weights: Array, total: int) -> bool:
-    """Say whether no row can sum past ``EXACT_INT32``."""
-    if int(weights.max(initial=0)) * weights.shape[1] <= EXACT_INT32:
-        return True
-    return bool(weights.sum(axis=1, dtype=np.int64).max(initial=total) <= EXACT_INT32)
 
 
 def _auroc(target: Floats, score: Floats) -> Evaluator:
@@ -75,12 +70,13 @@ def _auroc(target: Floats, score: Floats) -> Evaluator:
 
     def evaluate(weights: Array) -> Floats:
         positives, every = ordered.counts(weights)
-        below = np.cumsum(every, axis=1, dtype=every.dtype)
-        all_count = below[:, -1].astype(np.float64)
-        below *= 2
-        below -= every
-        twice = np.einsum("rn,rn->r", positives, below).astype(np.float64)
-        positive_count = positives.sum(axis=1, dtype=np.float64)
+        upto = np.cumsum(every, axis=1, dtype=every.dtype)
+        all_count = upto[:, -1].astype(np.float64)
+        narrow = every.dtype == np.int32 and all_count.max(initial=0) <= EXACT_INT32
+        exact: type = np.int32 if narrow else np.float64
+        twice = 2.0 * np.einsum("rn,rn->r", positives, upto, dtype=exact)
+        twice -= np.einsum("rn,rn->r", positives, every, dtype=exact)
+        positive_count = np.einsum("rn->r", positives, dtype=exact).astype(np.float64)
         negative_count = all_count - positive_count
         pairs = positive_count * negative_count
         value: Floats = (twice - positive_count**2) / (2 * pairs)

@@ -104,7 +104,7 @@ def paired_difference(
     scores_b: ArrayLike,
     patients: ArrayLike,
     *,
-    pair_seeds: bool | None = None,
+    pair_seeds: bool = False,
     bounds: tuple[float, float] = UNBOUNDED,
     higher_is_better: bool = True,
     replicates: int = REPLICATES,
@@ -129,8 +129,10 @@ def paired_difference(
         scores_a: ``(seeds, n)`` or ``(seeds, n, columns)`` of start a.
         scores_b: The same of start b, on the same cases in the same order.
         patients: ``(n,)`` ids.
-        pair_seeds: Whether run ``k`` of a and of b share seed and subset; None pairs them if
-            there are equally many.
+        pair_seeds: Whether the seeds' variance is that of the differences run by run. That pays
+            if run ``k`` of both starts was trained on its own draw ``k`` of patients. Seeds that
+            share no more than their number are better left unpaired: twice the degrees of
+            freedom, and valid (wider, if anything) where the runs go together.
         bounds: Lowest and highest value of the metric; they only serve where both starts are
             perfect on all patients.
         higher_is_better: Direction of the metric.
@@ -156,8 +158,6 @@ def paired_difference(
             f"scores_a has shape {runs_a.shape} and scores_b {runs_b.shape}; both starts need the "
             "same columns."
         )
-    if pair_seeds is None:
-        pair_seeds = len(runs_a) == len(runs_b)
     if pair_seeds and len(runs_a) != len(runs_b):
         raise StatisticsError(
             f"seeds cannot be paired: a has {len(runs_a)} and b has {len(runs_b)}. Leave "
