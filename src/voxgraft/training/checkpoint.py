@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -55,17 +57,20 @@ def save_checkpoint(
             shutil.rmtree(other)
 
 
-def load_checkpoint(folder: Path) -> tuple[Json, dict[str, dict[str, Tensor]]] | None:
+def load_checkpoint(
+    folder: Path, groups: Sequence[str]
+) -> tuple[Json, dict[str, dict[str, Tensor]]] | None:
     """Read the newest checkpoint of a folder.
 
     Args:
         folder: Folder of checkpoints.
+        groups: Groups of tensors that it must have.
 
     Returns:
         State and groups of tensors (on the CPU), or None if there is no checkpoint.
 
     Raises:
-        TrainingError: If a file of the checkpoint is missing or damaged.
+        TrainingError: If something of the checkpoint is missing or damaged.
     """
     if not folder.is_dir():
         return None
@@ -76,7 +81,8 @@ def load_checkpoint(folder: Path) -> tuple[Json, dict[str, dict[str, Tensor]]] |
     try:
         state: Json = read_json(newest / "state.json")
         tensors = {}
-        for group, size in state["bytes"].items():
+        for group in groups:
+            size = state["bytes"][group]
             path = newest / f"{group}.safetensors"
             if path.stat().st_size != size:
                 raise TrainingError(
@@ -102,10 +108,11 @@ def check_settings(folder: Path, found: Json, expected: Json) -> None:
     Raises:
         TrainingError: If they differ; every difference is named.
     """
+    before, now = _flat(found), _flat(expected)
     differences = [
-        f"{key} was {found.get(key)!r} and is {expected.get(key)!r}"
-        for key in sorted({*found, *expected})
-        if found.get(key) != expected.get(key)
+        f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
+        for key in sorted({*before, *now})
+        if before.get(key) != now.get(key)
     ]
     if differences:
         raise TrainingError(
@@ -169,6 +176,13 @@ def restore_optimizer(
         if kind != "step":
             value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
         optimizer.state[parameter][kind] = value
+
+
+def _flat(value: Any, path: str = "") -> Json:
+    if not isinstance(value, dict):
+        return {path: value}
+    parts = [_flat(item, f"{path}.{key}" if path else key) for key, item in value.items()]
+    return {key: item for part in parts for key, item in part.items()}
 
 
 def _plain(tensor: Tensor, *, copy: bool = False) -> Tensor:

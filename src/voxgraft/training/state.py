@@ -71,7 +71,10 @@ class TrainingState:
         self.memory = MemoryPeak(accelerator.device)
         self._before = (time.perf_counter(), train_feed.waiting_s)
         self._parameters = sum(parameter.numel() for parameter in network.parameters())
-        found = load_checkpoint(folder / CHECKPOINT_FOLDER)
+        groups = ["network", "optimizer", "best"]
+        if optimization.ema_decay is not None:
+            groups.append("ema")
+        found = load_checkpoint(folder / CHECKPOINT_FOLDER, groups)
         self.progress = Progress()
         if found is None:
             layers = batchnorm_layers(network)
@@ -79,17 +82,19 @@ class TrainingState:
             self.progress.start_batchnorm = dataclasses.asdict(settled)
         self.adaptation = Adaptation(adapt, network, optimization.steps, seed)
         network.to(accelerator.device)
-        groups = self.adaptation.parameter_groups(network, optimization)
-        self.trainable_parameters = sum(p.numel() for group in groups for p in group["params"])
+        parameter_groups = self.adaptation.parameter_groups(network, optimization)
+        self.trainable_parameters = sum(
+            p.numel() for group in parameter_groups for p in group["params"]
+        )
         self._named = {
             name: parameter
-            for group in groups
+            for group in parameter_groups
             for name, parameter in zip(group["names"], group["params"], strict=True)
         }
-        for group in groups:
+        for group in parameter_groups:
             del group["names"]
         self.optimizer: Any = accelerator.prepare_optimizer(
-            build_optimizer(groups, optimization, accelerator.device)
+            build_optimizer(parameter_groups, optimization, accelerator.device)
         )
         self.ema = None if optimization.ema_decay is None else Ema(network, optimization.ema_decay)
         self.resumed_at: int | None = None
