@@ -209,3 +209,11 @@ def test_half_precision_comes_back_as_it_was_and_other_input_is_refused() -> Non
         augment(batch_of(2, 6, 6, 6), EVERYTHING, 0)
     with pytest.raises(PreprocessingError, match=r"dtype torch\.int64"):
         augment(torch.zeros(1, 1, 2, 2, 2, dtype=torch.int64), EVERYTHING, 0)
+    with pytest.raises(PreprocessingError, match=r"spacing_mm is \(0, 1, 1\)"):
+        augment(batch_of(1, 1, 2, 2, 2), EVERYTHING, 0, spacing_mm=(0, 1, 1))
+
+
+def test_a_seed_may_be_any_whole_number() -> None:
+    batch = batch_of(1, 1, 4, 4, 4)
+    expected = augment(batch, EVERYTHING, 2**62 + 1)
+    assert torch.equal(augment(batch, EVERYTHING, np.int64(2**62 + 1)), expected)

@@ -169,7 +169,7 @@ class Feed:
             return (0, 0, 0), shape
         free = [full - wanted for full, wanted in zip(shape, size, strict=True)]
         if self._random and max(free) > 0:
-            stream = np.random.default_rng((self._seed % 2**64, step, place, _STREAM))
+            stream = np.random.default_rng((int(self._seed) % 2**64, step, place, _STREAM))
             drawn = stream.random(3)
         else:
             drawn = np.full(3, 0.5)

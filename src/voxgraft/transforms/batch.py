@@ -58,12 +58,18 @@ def augment(
         from the device's own generator.
 
     Raises:
-        PreprocessingError: If the batch is not a floating-point batch of volumes.
+        PreprocessingError: If the batch is not a floating-point batch of volumes, or a spacing
+            is not positive.
     """
     if batch.ndim != 5 or not batch.is_floating_point():
         raise PreprocessingError(
             f"a batch to augment has shape {tuple(batch.shape)} and dtype {batch.dtype}. Expected "
             "(batch, channels, depth, height, width) in floating point."
+        )
+    if not all(0 < mm < np.inf for mm in spacing_mm):
+        raise PreprocessingError(
+            f"spacing_mm is {tuple(spacing_mm)}. Expected positive numbers of mm for (depth, "
+            "height, width)."
         )
     if len(batch) == 0:
         return batch
@@ -137,7 +143,7 @@ class _Drawn:
 def _draw(augmentation: Augmentation, seed: int, indices: range) -> _Drawn:
     """Draw the parameters of samples from their own streams."""
     a = augmentation
-    streams = [np.random.default_rng((seed % 2**64, index, _STREAM)) for index in indices]
+    streams = [np.random.default_rng((int(seed) % 2**64, index, _STREAM)) for index in indices]
     u = np.stack([stream.random(_DRAWS) for stream in streams])
     happens = {
         "rotation": u[:, 3] < a.rotation_probability,
