@@ -89,7 +89,7 @@ def save_weights(folder: Path, state: Mapping[str, Tensor], card: Card) -> Card:
     with atomic_path(folder / WEIGHTS_FILE) as temporary:
         save_file(owned, temporary, metadata={"format": "pt", "voxgraft": CARD_FORMAT})
     write_json(folder / CARD_FILE, {item.name: getattr(card, item.name) for item in fields(card)})
-    return card
+    return load_card(folder)
 
 
 def load_card(place: str | Path) -> Card:

@@ -47,6 +47,7 @@ def _efficientnet_lite(variant: int, file: str, sha256: str, size: int, paramete
             stem=("conv_stem",),
             head=("classifier",),
             parameters=parameters,
+            head_parameters=1_281_000,
             trained_on=("ImageNet-1k",),
             digests=name,
             verified=True,

@@ -51,18 +51,31 @@ def likely_architectures(state: Mapping[str, Tensor]) -> list[Likeness]:
     Args:
         state: Tensors by the file's own names.
     """
-    size = _parameters(state)
     layout = key_layout(state.keys())
     nearest: dict[str, float] = {}
     for source in SOURCES:
         for architecture in (source.architecture, *source.also_fits):
             if source.parameters:
-                apart = abs(math.log(max(size, 1) / source.parameters))
+                expected = source.parameters - source.head_parameters
+                size = _parameters(
+                    {
+                        n: t
+                        for n, t in state.items()
+                        if not n.startswith(_head_names(source, layout))
+                    }
+                )
+                apart = abs(math.log(max(size, 1) / expected))
                 nearest[architecture] = min(apart, nearest.get(architecture, apart))
     candidates = sorted(nearest, key=lambda name: nearest[name])[:_CANDIDATES]
     likenesses = [_likeness(state, name, layout) for name in candidates]
     likenesses = [likeness for likeness in likenesses if likeness.coverage > 0.0]
     return sorted(likenesses, key=lambda likeness: (not likeness.exact, -likeness.coverage))
+
+
+def _head_names(source: Source, layout: str) -> tuple[str, ...]:
+    if layout == "efficientnet-lite-pytorch":
+        return ("_fc.",)
+    return tuple(f"{head}." for head in source.head) or ("classifier.",)
 
 
 def _likeness(state: Mapping[str, Tensor], architecture: str, layout: str) -> Likeness:

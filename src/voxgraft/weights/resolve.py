@@ -44,6 +44,8 @@ def resolve_source(text: str | Path, architecture: str | None = None) -> Source:
         SourceError: If it means nothing that is known; near ids are named.
     """
     text = str(text).strip()
+    if not text:
+        raise SourceError(f"the start is empty. {_FORMS}")
     name, at, file = text.partition("@")
     if name.startswith("timm:"):
         return _timm(name.removeprefix("timm:"), file if at else None)

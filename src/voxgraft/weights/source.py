@@ -100,6 +100,8 @@ class Source:
     """Modules of the classifier, by name in the architecture; empty if the file has none."""
     parameters: int | None
     """Trainable values of the whole network, head included where the file has it."""
+    head_parameters: int = 0
+    """Those of them that are in the head."""
     licence: str = UNSTATED
     paper: str = UNSTATED
     trained_on: tuple[str, ...] = ()

@@ -114,6 +114,12 @@ def _facts(architecture: str, cfg: Any, classes: int) -> dict[str, Any]:
 
     shapes = architecture_shapes(architecture, classes)
     buffers = ("running_mean", "running_var", "num_batches_tracked")
+    sizes = {
+        name: torch.Size(shape).numel()
+        for name, shape in shapes.items()
+        if name.rpartition(".")[2] not in buffers
+    }
+    heads = tuple(f"{head}." for head in _names(cfg.classifier))
     twin = architecture.removeprefix("tf_") if architecture.startswith("tf_") else ""
     paper = next((paper for mark, paper in _PAPERS if architecture.startswith(mark)), UNSTATED)
     mean, sd = tuple(map(float, cfg.mean)), tuple(map(float, cfg.std))
@@ -126,10 +132,9 @@ def _facts(architecture: str, cfg: Any, classes: int) -> dict[str, Any]:
         "also_fits": (twin,) if twin and timm.is_model(twin) else (),
         "stem": _names(cfg.first_conv),
         "head": _names(cfg.classifier) if classes else (),
-        "parameters": sum(
-            torch.Size(shape).numel()
-            for name, shape in shapes.items()
-            if name.rpartition(".")[2] not in buffers
+        "parameters": sum(sizes.values()),
+        "head_parameters": sum(
+            size for name, size in sizes.items() if classes and name.startswith(heads)
         ),
         "paper": cfg.paper_ids or paper,
     }

@@ -96,7 +96,7 @@ def convert(
         if tensor is None:
             continue
         if tensor.shape != shape:
-            faults.append(_misfit(name, shape, named[name], origin[name], steps))
+            faults.append(_misfit(name, shape, named[name], tensor, origin[name], steps))
             continue
         converted[name] = _owned(tensor, named[name])
         verdict = {"name": name, "from": origin[name]}
@@ -202,10 +202,12 @@ def _missing(
     return f"{name} expects {shape}, found nothing of that name in the source{hint}"
 
 
-def _misfit(name: str, shape: Shape, tensor: Tensor, old: str, steps: Sequence[str]) -> str:
-    found = tuple(tensor.shape)
+def _misfit(
+    name: str, shape: Shape, given: Tensor, adapted: Tensor, old: str, steps: Sequence[str]
+) -> str:
+    found, became = tuple(given.shape), tuple(adapted.shape)
     after = f" after: {'; '.join(steps)}" if steps else ""
-    turned = sorted(found) == sorted(shape) and len(found) == len(shape)
+    turned = sorted(became) == sorted(shape)
     hint = "; it seems transposed" if turned else ""
     return f"{_shown(name, old)} expects {shape}, found {found}{after}{hint}"
 
