@@ -1,6 +1,11 @@
 """Tables of cases: targets, audit, splits by patient, nested training sizes, importers."""
 
 from voxgraft.datasets.audit import Fault, check_table
+from voxgraft.datasets.importers import (
+    import_folder_per_class,
+    import_lidc,
+    import_medmnist,
+)
 from voxgraft.datasets.splits import split_table
 from voxgraft.datasets.subsets import nested_subsets
 from voxgraft.datasets.table import SPLITS, Table, read_table, write_table
@@ -13,6 +18,9 @@ __all__ = [
     "Table",
     "Target",
     "check_table",
+    "import_folder_per_class",
+    "import_lidc",
+    "import_medmnist",
     "nested_subsets",
     "read_table",
     "split_table",

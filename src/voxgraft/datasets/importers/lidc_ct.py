@@ -32,7 +32,7 @@ def find_series(ct_root: Path) -> dict[str, Path]:
     for name, folders, files in os.walk(ct_root):
         folders.sort()
         uid = series_uid(Path(name)) if files else None
-        if uid is None:
+        if not uid:
             continue
         if uid in found:
             raise TableError(
