@@ -166,6 +166,40 @@ def test_with_one_seed_the_page_says_what_its_intervals_leave_out(reported):
     assert "with one seed they do not cover the chance of training" in page_of(folder).words
 
 
+def test_what_the_runs_recorded_is_told(reported):
+    words = page_of(reported("binary", kind="binary")[0]).words
+    assert "best, before: 0.410 (15 runs); best, after: 0.020 (15 runs)" in words
+    assert "99.9% of its parameters from lite0.ra_in1k" in words
+    assert "head of the new task (2 tensors)" in words
+    assert "encoder.blocks.6.2.conv_pw.weight ← blocks.6.2.conv_pw.weight" in words
+    assert "largest absolute difference 3.0e−06 (allowed 1.0e−04); interior slices" in words
+    assert "at the edge of the grid" in words
+
+
+def test_metrics_per_patient_reasons_and_notes_are_shown(tmp_path, make_comparison):
+    made = make_comparison(
+        tmp_path, "regression", starts=TWO, sizes=(50,), seeds=(0,), examples=0, patients=20
+    )
+    made["task"]["level"] = "patient"
+    made["reference"] = "scratch"
+    made["interval"] = None
+    for row in made["differences"]:
+        row |= {"model": "", "note": "few patients"}
+    made["curves"][0]["points"][0] |= {"method": "jackknife t over patients", "flagged": ["seed 0"]}
+    made["runs"][0]["metrics_patient"] = {"mae": 77.125}
+    made["runs"][0]["undefined"] = {"r2": "all targets are equal"}
+    made["data"]["splits"]["test"]["classes"] = {"mean": 51.25, "sd": 9.5}
+    made["starts"][1]["trained_on"] = ["ImageNet-1k"]
+    (tmp_path / "comparison.json").write_text(json.dumps(made))
+    page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
+    for text in (
+        "metrics per patient on the test split", "77.1", "R²: all targets are equal.",
+        "imagenet-average, N = 50: few patients.", "† scratch, N = 50: seed 0.", "51.2",
+        "Intervals 95% interval: jackknife t over patients", "Trained on ImageNet-1k",
+    ):  # fmt: skip
+        assert text in page.words, text
+
+
 EVIL = '<script>alert("x")</script> & <b>$\\frac{1}{2}$ 結節 \x1b[31m\ud800'
 
 

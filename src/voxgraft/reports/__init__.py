@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from voxgraft.reports.comparison import Comparison, parse_comparison, read_comparison
+from voxgraft.reports.comparison import Comparison
+from voxgraft.reports.reading import parse_comparison, read_comparison
 from voxgraft.reports.terminal import comparison_table, plain_text_summary
 
 if TYPE_CHECKING:

@@ -82,7 +82,7 @@ def _scatter(
     name: str,
     title: str,
 ) -> Panel:
-    style = looks(comparison.start_names, comparison.reference)[own.start]
+    style = looks(comparison.start_names, comparison.baseline_start)[own.start]
     target, scores = own.target[:, column], own.scores[:, :, column]
     with drawing(PANEL_INCHES, 3.3) as figure:
         axes = figure.add_subplot()
@@ -118,7 +118,7 @@ def _errors(
     name: str,
     title: str,
 ) -> Panel:
-    style = looks(comparison.start_names, comparison.reference)[own.start]
+    style = looks(comparison.start_names, comparison.baseline_start)[own.start]
     bias, low, high = limits_of_agreement(error)
     decimals = decimals_for([bias, low, high])
     (left, right), (bottom, top) = limits

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from voxgraft.reports.comparison import Comparison, Start
+from voxgraft.reports.details import flat_numbers
 from voxgraft.reports.tables import Table, cells
 from voxgraft.reports.wording import ABSENT, count, number, percent, with_minus
 
@@ -166,17 +167,21 @@ def _groups(verdict: str, entries: Any) -> list[Group]:
 
 def batchnorm_text(comparison: Comparison, start: str, model: str) -> str:
     """Return what the runs recorded of batch normalization, as ranges over the runs."""
-    runs = [run for run in comparison.runs if (run.start, run.model) == (start, model)]
-    keys = dict.fromkeys(key for run in runs for key in run.batchnorm)
+    found: dict[str, list[float]] = {}
+    for run in comparison.runs:
+        if (run.start, run.model) == (start, model):
+            for key, value in flat_numbers(run.batchnorm):
+                if not key.endswith("step"):
+                    found.setdefault(key, []).append(value)
     parts = []
-    for key in keys:
-        values = [value for run in runs if (value := _finite(run.batchnorm.get(key))) is not None]
-        if values:
-            low, high = number(min(values)), number(max(values))
-            shown = low if low == high else f"{low} to {high}"
-            runs_word = f"{len(values)} run{'' if len(values) == 1 else 's'}"
-            parts.append(f"{key.replace('_', ' ')} {shown} ({runs_word})")
-    return "; ".join(parts)
+    for key, values in found.items():
+        low, high = number(min(values)), number(max(values))
+        shown = low if low == high else f"{low} to {high}"
+        runs = f"{len(values)} run{'' if len(values) == 1 else 's'}"
+        parts.append(f"{key.replace('_', ', ')}: {shown} ({runs})")
+    if not parts:
+        return ""
+    return "disagreement between training and evaluation mode; " + "; ".join(parts)
 
 
 def grafts_table(comparison: Comparison) -> Table:

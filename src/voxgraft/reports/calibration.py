@@ -57,7 +57,7 @@ def calibration_plots(
 ) -> list[Panel]:
     """Draw a panel a start: thin lines for the seeds, thick for all together, scores below."""
     kind = comparison.task.kind
-    look = looks(comparison.start_names, comparison.reference)
+    look = looks(comparison.start_names, comparison.baseline_start)
     names = slugs(comparison.start_names)
     x_label = "Predicted probability" if kind != "multiclass" else "Highest predicted probability"
     y_label = "Observed frequency" if kind != "multiclass" else "Share right"

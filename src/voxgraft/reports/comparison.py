@@ -1,4 +1,4 @@
-"""What a comparison's ``comparison.json`` may hold, and how it is read.
+"""What a comparison's ``comparison.json`` may hold.
 
 Everything beyond ``format`` and the task's kind and metric may be absent or null: a comparison
 that was stopped half-way is reported as far as it went.
@@ -6,15 +6,11 @@ that was stopped half-way is reported as far as it went.
 
 from __future__ import annotations
 
-import json
-import unicodedata
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from voxgraft.errors import ReportError, raise_faults
-from voxgraft.files import plain_json
+from voxgraft.metrics import METRICS
 
 FORMAT = 1
 """Version of ``comparison.json`` that this room reads."""
@@ -54,8 +50,9 @@ class Task(Part):
     def label(self) -> str:
         """Return the metric's name for people, with its unit where the metric carries one."""
         name = self.metric_label or self.metric
-        carries_unit = self.unit and self.metric.lower() in ("mae", "rmse", "medae", "bias")
-        return f"{name} ({self.unit})" if carries_unit and self.unit not in name else name
+        known = METRICS.get(self.metric)
+        carries = self.kind == "regression" if known is None else known.unit == "target"
+        return f"{name} ({self.unit})" if carries and self.unit else name
 
 
 class Split(Part):
@@ -90,6 +87,7 @@ class Start(Part):
     licence: str = ""
     paper: str = ""
     description: str = ""
+    trained_on: list[str] = []
     graft: dict[str, Any] = {}
     grafts: list[dict[str, Any]] = []
 
@@ -116,6 +114,11 @@ class Run(Part):
     folder: str = ""
     batchnorm: dict[str, Any] = {}
     error: str = ""
+    undefined: dict[str, str] = {}
+
+    def scored(self, level: str) -> dict[str, float | None]:
+        """Return the metrics of a level, ``"case"`` or ``"patient"``."""
+        return self.metrics_patient if level == "patient" else self.metrics
 
 
 class Estimate(Part):
@@ -125,7 +128,14 @@ class Estimate(Part):
     low: Number | None = None
     high: Number | None = None
     n_patients: Count | None = None
+    method: str = ""
+    note: str = ""
     reason: str = ""
+
+    @property
+    def why(self) -> str:
+        """Return why there is no estimate, or what to know of it."""
+        return self.reason or self.note
 
 
 class Point(Estimate):
@@ -155,21 +165,20 @@ class Baseline(Estimate):
 class Difference(Estimate):
     """A start minus another on the same patients, subsets and seeds, in the metric's unit."""
 
-    model: str
+    model: str = ""
     train_size: Size
     start: str
     against: str
     p_value: Number | None = None
     p_holm: Number | None = None
     n_seeds: Count | None = None
-    method: str = ""
     verdict: str = ""
 
 
 class LabelSaving(Part):
     """How many training patients a start needs to reach what another reaches with more."""
 
-    model: str
+    model: str = ""
     start: str
     against: str
     reference_size: Number | None = None
@@ -195,6 +204,7 @@ class Trial(Part):
     values: list[Number | None] = []
     chosen: Number | None = None
     flags: list[str] = []
+    error: str = ""
 
 
 class Example(Part):
@@ -218,6 +228,7 @@ class Cost(Part):
     trial_seconds_total: Number | None = None
     peak_memory_mib: Number | None = None
     parameters: Count | None = None
+    trainable_parameters: Count | None = None
 
 
 class Comparison(Part):
@@ -230,11 +241,12 @@ class Comparison(Part):
     command: str = ""
     title: str = "Comparison of starts"
     note: str = ""
-    interval: str = "95% interval"
+    interval: str = ""
     answer: str = ""
     statements: list[str] = []
     data: Data = Data()
     starts: list[Start] = []
+    reference: str = ""
     models: list[str] = []
     sizes: list[Size] = []
     seeds: list[Seed] = []
@@ -269,13 +281,29 @@ class Comparison(Part):
         return sorted(sizes | {point.train_size for c in self.curves for point in c.points})
 
     @property
-    def reference(self) -> str:
+    def baseline_start(self) -> str:
         """Return the start that the others are compared with (empty if there is none)."""
+        if self.reference:
+            return self.reference
         against = [difference.against for difference in self.differences]
         against += [saving.against for saving in self.label_savings]
         if against:
             return max(against, key=against.count)
         return "scratch" if "scratch" in self.start_names else ""
+
+    @property
+    def interval_name(self) -> str:
+        """Return what the intervals are called, in a few words."""
+        return self.interval or "95% interval"
+
+    @property
+    def interval_kind(self) -> str:
+        """Return what the intervals of the estimates are, in words."""
+        if self.interval:
+            return self.interval
+        points = [point for curve in self.curves for point in curve.points]
+        methods = dict.fromkeys(point.method for point in points if point.method)
+        return f"95% interval: {' or '.join(methods)}" if methods else "95% interval"
 
     def point(self, start: str, model: str, train_size: int) -> Point | None:
         """Return a point of a learning curve, or None where the comparison has none."""
@@ -285,92 +313,3 @@ class Comparison(Part):
                     if point.train_size == train_size:
                         return point
         return None
-
-
-def parse_comparison(value: Any, where: str) -> Comparison:
-    """Check a comparison's JSON value and return it typed.
-
-    Args:
-        value: What ``comparison.json`` holds, as Python objects.
-        where: The file or object that messages name.
-
-    Raises:
-        ReportError: If it is not a comparison, naming every field at fault.
-    """
-    if not isinstance(value, dict):
-        raise ReportError(
-            f"{where} holds a {type(value).__name__}, expected an object with the keys of a "
-            "comparison. Run `voxgraft compare` again: it repeats only what is unfinished."
-        )
-    if "format" in value and value["format"] != FORMAT:
-        raise ReportError(
-            f"{where} has format {value['format']!r}, this version of Voxgraft reads format "
-            f"{FORMAT}. Report it with the version that wrote it ({value.get('voxgraft')!r})."
-        )
-    try:
-        return Comparison.model_validate(_printable(plain_json(value)))
-    except ValidationError as error:
-        faults = []
-        for fault in error.errors(include_url=False):
-            key = ".".join(str(part) for part in fault["loc"])
-            found = "" if fault["type"] == "missing" else f", found {shortened(fault['input'])}"
-            faults.append(f"{key}: {fault['msg']}{found}")
-        raise_faults(
-            ReportError,
-            f"{where} is not a comparison",
-            faults,
-            "Run `voxgraft compare` again to write it anew: it repeats only what is unfinished.",
-        )
-
-
-def _printable(value: Any) -> Any:
-    """Return a JSON value with control characters and lone surrogates in its texts replaced."""
-    if isinstance(value, str):
-        return "".join(
-            "\ufffd" if unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t" else c
-            for c in value
-        ).replace("\r", " ")
-    if isinstance(value, dict):
-        return {_printable(key): _printable(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_printable(item) for item in value]
-    return value
-
-
-def shortened(value: Any, length: int = 60) -> str:
-    """Return a value's text, cut to ``length`` characters."""
-    text = repr(value)
-    return text if len(text) <= length else text[: length - 1] + "…"
-
-
-def read_comparison(folder: Path) -> Comparison:
-    """Read ``comparison.json`` of a comparison's folder.
-
-    Raises:
-        ReportError: If the folder or file is missing, unreadable or not a comparison.
-    """
-    path = folder / "comparison.json"
-    if not folder.is_dir():
-        raise ReportError(
-            f"{folder} is not a folder; expected the folder of a comparison, with "
-            "comparison.json in it. Make one with `voxgraft compare PLAN`."
-        )
-    try:
-        value = json.loads(path.read_bytes().decode("utf-8"))
-    except FileNotFoundError:
-        raise ReportError(
-            f"{path} does not exist; expected the comparison's results there. Run "
-            "`voxgraft compare PLAN` (it goes on where it stopped), or name the folder that it "
-            "wrote."
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise ReportError(
-            f"{path} is damaged: {error}. Expected UTF-8 JSON, as `voxgraft compare` writes it. "
-            "Run `voxgraft compare` again to write it anew: it repeats only what is unfinished."
-        ) from None
-    except OSError as error:
-        raise ReportError(
-            f"{path} cannot be read: {error.strerror or error}. Expected a readable JSON file. "
-            "Check its permissions, or run `voxgraft compare` again."
-        ) from None
-    return parse_comparison(value, str(path))

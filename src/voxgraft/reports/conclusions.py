@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from voxgraft.reports.comparison import Comparison, Difference, LabelSaving
+from collections.abc import Callable
+
+from voxgraft.reports.comparison import Comparison, Difference, Estimate, LabelSaving
 from voxgraft.reports.tables import Cell, Table, cells, heading
 from voxgraft.reports.wording import (
     ABSENT,
@@ -65,7 +67,7 @@ def supported_best(comparison: Comparison, model: str, train_size: int) -> str:
 def _mark(comparison: Comparison, start: str, model: str, train_size: int) -> str:
     for difference in comparison.differences:
         same = (difference.start, difference.model, difference.train_size)
-        if same == (start, model, train_size) and difference.against == comparison.reference:
+        if same == (start, model, train_size) and difference.against == comparison.baseline_start:
             sign = supported(difference, comparison.task.higher_is_better)
             return {1: "▲ ", -1: "▼ ", 0: ""}[sign]
     return ""
@@ -91,9 +93,10 @@ def estimates_table(comparison: Comparison) -> Table:
                 text = f"{FLAG} {text}" if point.flagged else text
                 row.append(Cell(text=text, best=best[size] == start))
                 used += text
-                if point.estimate is None and point.reason:
-                    where = f"{model}, {start}" if several else start
-                    notes.append(f"{where}, N = {size:,}: no estimate, {point.reason}.")
+                where = f"{model}, {start}, N = {size:,}" if several else f"{start}, N = {size:,}"
+                notes += _remarks(where, point)
+                if point.flagged:
+                    notes.append(f"{FLAG} {where}: {'; '.join(point.flagged)}.")
                 records.append(
                     {"model": model, "start": start} | point.model_dump() | {"metric": task.metric}
                 )
@@ -107,8 +110,7 @@ def estimates_table(comparison: Comparison) -> Table:
         if sizes:
             row.append(Cell(text=estimate_text(baseline, decimals), span=len(sizes)))
         rows.append(row)
-        if baseline.estimate is None and baseline.reason:
-            notes.append(f"Baseline {baseline.name}: no estimate, {baseline.reason}.")
+        notes += _remarks(f"Baseline {baseline.name}", baseline)
         records.append(
             {"model": "", "start": f"baseline: {baseline.name}"}
             | baseline.model_dump(exclude={"name", "description"})
@@ -116,11 +118,11 @@ def estimates_table(comparison: Comparison) -> Table:
         )
     if "▲" in used or "▼" in used:
         notes.append(
-            f"▲ better, ▼ worse than {comparison.reference}: the interval of the paired "
+            f"▲ better, ▼ worse than {comparison.baseline_start}: the interval of the paired "
             f"difference leaves out zero and its p-value after Holm's correction is below {ALPHA}."
         )
     if FLAG in used:
-        notes.append(f"{FLAG} rests on a run that is flagged (see all runs).")
+        notes.append(f"{FLAG} a run of this start and size is flagged (see all runs).")
     if len(comparison.start_names) > 1:
         notes.append(
             "Bold: supported as better than every other start at that size."
@@ -131,13 +133,20 @@ def estimates_table(comparison: Comparison) -> Table:
     return Table(
         name="estimates",
         caption=f"{task.label} per {task.level} on the test split ({direction(task)}) by start "
-        f"and number of training patients N: estimate [low, high] ({comparison.interval}"
+        f"and number of training patients N: estimate [low, high] ({comparison.interval_name}"
         f"{_rests_on(comparison)}).",
         header=["Start", *(f"N = {size:,}" for size in sizes)],
         rows=rows,
         records=records,
         notes=notes,
     )
+
+
+def _remarks(where: str, value: Estimate) -> list[str]:
+    """Return what is to be known of an estimate, or why it is absent."""
+    if not value.why:
+        return []
+    return [f"{where}: {'no estimate, ' if value.estimate is None else ''}{value.why}."]
 
 
 def _rests_on(comparison: Comparison) -> str:
@@ -185,18 +194,16 @@ def differences_table(comparison: Comparison) -> Table:
                     difference.verdict,
                 )
             )
-            if difference.estimate is None and difference.reason:
-                where = f"{model}, {difference.start}" if several else difference.start
-                size = f"N = {difference.train_size:,}"
-                notes.append(f"{where}, {size}: no estimate, {difference.reason}.")
+            where = f"{model}, {difference.start}" if several else difference.start
+            notes += _remarks(f"{where}, N = {difference.train_size:,}", difference)
     methods = list(dict.fromkeys(d.method for d in comparison.differences if d.method))
     notes += [f"Method: {method}." for method in methods]
     return Table(
         name="differences",
         caption=f"Paired differences in {comparison.task.label} (start minus the start it is "
         f"compared with; {direction(comparison.task)}) on the same test patients, training "
-        f"subsets and seeds: estimate [low, high] ({comparison.interval}), p-value, and p after "
-        "Holm's correction.",
+        f"subsets and seeds: estimate [low, high] ({comparison.interval_name}), p-value, and p "
+        "after Holm's correction.",
         header=header,
         rows=rows,
         records=[difference.model_dump() for difference in comparison.differences],
@@ -212,23 +219,25 @@ def needed_text(saving: LabelSaving) -> str:
         return "not reached"
     if saving.needed is None:
         return ABSENT
-    return f"{count(saving.needed)} {_bounds(saving.needed_low, saving.needed_high, count)}"
+    bounds = _bounds(saving.needed_low, saving.needed_high, count, "not reached")
+    return f"{count(saving.needed)} {bounds}"
 
 
 def saved_text(saving: LabelSaving) -> str:
     """Return the fraction of labels saved, with its interval."""
     if saving.reached is False or saving.saved_fraction is None:
         return ABSENT
-    return (
-        f"{percent(saving.saved_fraction)} {_bounds(saving.saved_low, saving.saved_high, percent)}"
-    )
+    bounds = _bounds(saving.saved_low, saving.saved_high, percent, "unbounded")
+    return f"{percent(saving.saved_fraction)} {bounds}"
 
 
-def _bounds(low: float | None, high: float | None, show: object) -> str:
-    if not callable(show) or (low is None and high is None):
+def _bounds(
+    low: float | None, high: float | None, show: Callable[[float], str], beyond: str
+) -> str:
+    if low is None and high is None:
         return "[no interval]"
     lower = "unbounded" if low is None else show(low)
-    upper = "not reached" if high is None else show(high)
+    upper = beyond if high is None else show(high)
     return f"[{lower}, {upper}]"
 
 
@@ -252,7 +261,7 @@ def savings_table(comparison: Comparison) -> Table:
         name="label-savings",
         caption="Training patients that a start needs to reach the reference's "
         f"{comparison.task.label}, interpolated on its learning curve, and the fraction of "
-        f"labels that it saves: estimate [low, high] ({comparison.interval}).",
+        f"labels that it saves: estimate [low, high] ({comparison.interval_name}).",
         header=header,
         rows=rows,
         records=[saving.model_dump() for saving in comparison.label_savings],

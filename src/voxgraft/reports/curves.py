@@ -17,7 +17,7 @@ FLAG_COLOR = "#B00020"
 
 def learning_curves(comparison: Comparison, folder: Path) -> list[Panel]:
     """Draw a panel for each model that has an estimate, all on the same vertical axis."""
-    look = looks(comparison.start_names, comparison.reference)
+    look = looks(comparison.start_names, comparison.baseline_start)
     names = slugs(comparison.model_names)
     limits = _limits(comparison)
     panels = []

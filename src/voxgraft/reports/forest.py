@@ -98,7 +98,7 @@ def _is_long(row: Difference, rows: list[Difference]) -> bool:
 
 def _rows(axes: Axes, comparison: Comparison, rows: list[Difference]) -> None:
     names = [*comparison.start_names, *(d.start for d in comparison.differences)]
-    look = looks(list(dict.fromkeys(names)), comparison.reference)
+    look = looks(list(dict.fromkeys(names)), comparison.baseline_start)
     decimals = metric_decimals(comparison)
     across = axes.get_yaxis_transform()
     box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}

@@ -104,7 +104,7 @@ def _facts(comparison: Comparison) -> list[tuple[str, str]]:
     facts.append(("Seeds", f"{len(seeds)}{shown}"))
     task = comparison.task
     facts.append(("Metric", f"{task.label} per {task.level}; {direction(task)}"))
-    facts.append(("Intervals", comparison.interval))
+    facts.append(("Intervals", comparison.interval_kind))
     facts.append(("Runs", run_counts(comparison)))
     return facts
 
@@ -125,7 +125,9 @@ def _troubled(comparison: Comparison) -> list[tuple[str, int]]:
         if run.status == "finished" and not run.flags:
             continue
         where = f"{run.start}, {run.model}" if several else run.start
-        words = "; ".join([run.status, *run.flags]) + (f" ({run.error})" if run.error else "")
+        words = "; ".join(dict.fromkeys([run.status, *run.flags])) + (
+            f" ({run.error})" if run.error else ""
+        )
         seeds.setdefault((f"{where}, N = {run.train_size:,}", words), []).append(str(run.seed))
     return [
         (f"{where}, seed{'' if len(of) == 1 else 's'} {', '.join(of)}: {words}", len(of))
@@ -137,7 +139,9 @@ def _score_label(comparison: Comparison) -> str:
     task = comparison.task
     if task.kind == "binary" and len(task.classes) == 2:
         return f"P({task.classes[1]})"
-    return "prediction" if task.kind == "regression" else "score"
+    if task.kind == "multilabel" and task.columns:
+        return f"P({task.columns[0]})"
+    return {"regression": "prediction", "multiclass": "P(true class)"}.get(task.kind, "score")
 
 
 def _score_text(comparison: Comparison, value: float | None) -> str:

@@ -88,7 +88,7 @@ def roc_plots(
     views = class_views(comparison, first.target, first.scores.shape[2])
     panels, left_out = [], []
     names = slugs(name for name, _, _ in views)
-    look = looks(comparison.start_names, comparison.reference)
+    look = looks(comparison.start_names, comparison.baseline_start)
     for n, (name, _, column) in enumerate(views):
         if n >= MAX_CLASSES:
             left_out.append(f"{len(views) - MAX_CLASSES} further classes are not drawn.")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from voxgraft.errors import ReportError
 from voxgraft.files import write_text
-from voxgraft.reports.comparison import read_comparison
 from voxgraft.reports.page import content, render
+from voxgraft.reports.reading import read_comparison
 from voxgraft.reports.tables import write_table
 
 FAMILIES = (

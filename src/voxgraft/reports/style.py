@@ -131,6 +131,7 @@ def save(figure: Figure, folder: Path, name: str, alt: str, *, raster: bool = Fa
             "ignore", message="Glyph .* missing from font", category=UserWarning
         )
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": "Voxgraft"})
+        figure.set_layout_engine("none")  # keeps the places that the first drawing found
         figure.savefig(png, format="png", dpi=dpi, metadata={"Software": "Voxgraft"})
     svg = buffer.getvalue()
     for suffix, data in ((".svg", svg.encode()), (".png", png.getvalue())):

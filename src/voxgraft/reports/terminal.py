@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from voxgraft.reports.comparison import Comparison, parse_comparison
+from voxgraft.reports.comparison import Comparison
 from voxgraft.reports.conclusions import estimates_table, needed_text, saved_text
+from voxgraft.reports.reading import parse_comparison
 from voxgraft.reports.tables import Cell, Table
 from voxgraft.reports.wording import ABSENT
 

@@ -8,6 +8,7 @@ import statistics
 import unicodedata
 from collections.abc import Iterable
 
+from voxgraft.metrics import METRICS
 from voxgraft.reports.comparison import Comparison, Estimate, Task
 
 ABSENT = "—"
@@ -16,23 +17,10 @@ ABSENT = "—"
 ALPHA = 0.05
 """Below this, a p-value after Holm's correction counts as support."""
 
-METRIC_LABELS = {
-    "auroc": "AUROC",
-    "auprc": "AUPRC",
-    "f1": "F1",
-    "mae": "MAE",
-    "rmse": "RMSE",
-    "r2": "R²",
-    "brier": "Brier score",
-    "ece": "calibration error",
-    "pearson": "Pearson r",
-    "spearman": "Spearman ρ",
-}
-
 
 def metric_label(name: str) -> str:
     """Return a metric's name for people."""
-    return METRIC_LABELS.get(name.lower(), name.replace("_", " "))
+    return METRICS[name].label if name in METRICS else name.replace("_", " ")
 
 
 def with_minus(text: str) -> str:
@@ -147,7 +135,9 @@ def metric_decimals(comparison: Comparison) -> int:
     """Return the decimals in which a comparison's primary metric is shown."""
     values = [point.estimate for curve in comparison.curves for point in curve.points]
     values += [baseline.estimate for baseline in comparison.baselines]
-    values += [run.metrics.get(comparison.task.metric) for run in comparison.runs]
+    values += [
+        run.scored(comparison.task.level).get(comparison.task.metric) for run in comparison.runs
+    ]
     return decimals_for(values)
 
 
