@@ -5,22 +5,13 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from voxgraft.datasets import read_table
-from voxgraft.datasets import Table
+from voxgraft.datasets import Table, read_table
 from voxgraft.volumes import Affine, Volume, write_volume
-
-
-@pytest.fixture(autouse=True)
-def _cache_of_its_own(
-    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> None:
-    """Keep what tests store out of the person's cache, but for fetched packages."""
 
 
 MakeShapes = Callable[..., Table]

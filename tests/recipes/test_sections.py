@@ -60,7 +60,7 @@ def test_what_is_written_is_read_again(tmp_path_factory: Any, data: dict[str, An
 def test_a_broken_file_is_refused_by_name(tmp_path: Path, text: str, told: str) -> None:
     path = tmp_path / "broken.yaml"
     path.write_text(text)
-    with pytest.raises(RecipeError, match="broken.yaml") as caught:
+    with pytest.raises(RecipeError, match=r"broken\.yaml") as caught:
         read_yaml(path)
     assert told in str(caught.value)
 
