@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from voxgraft.models.depth import DepthPadding
+from voxgraft.models.layers.depthwise import depthwise_conv3d, fast_depthwise_fits
 from voxgraft.models.layers.padding import DepthPadded, pad_depth, pad_same
 from voxgraft.types import Size3
 
@@ -65,6 +66,9 @@ class Conv3d(nn.Conv3d, DepthPadded):
             x = pad_same(x, kernel, stride, dilation, self.depth_padding)
         elif self.depth_padding == "replicate" and depth > 0:
             x, depth = pad_depth(x, depth, depth, "replicate"), 0
+        if fast_depthwise_fits(x, self.weight, self.stride, self.dilation, self.groups):
+            _, stride, _ = self._window
+            return depthwise_conv3d(x, self.weight, self.bias, stride, (depth, height, width))
         return F.conv3d(
             x,
             self.weight,
