@@ -199,15 +199,16 @@ class Affine:
         return f"Affine({spacing} mm, {self.orientation}, origin ({origin}) mm)"
 
 
-def check_spacing(affine: Affine, where: str) -> None:
+def check_spacing(spacing_mm: Iterable[float], where: str) -> None:
     """Refuse voxel sizes that no scanner makes.
 
     Raises:
         GeometryError: If a spacing is below ``MIN_SPACING_MM`` or above ``MAX_SPACING_MM``.
     """
-    if all(MIN_SPACING_MM <= value <= MAX_SPACING_MM for value in affine.spacing_mm):
+    values = tuple(spacing_mm)
+    if all(MIN_SPACING_MM <= value <= MAX_SPACING_MM for value in values):
         return
-    shown = ", ".join(f"{value:.6g}" for value in affine.spacing_mm)
+    shown = ", ".join(f"{value:.6g}" for value in values)
     raise GeometryError(
         f"{where}: spacing (depth, height, width) is ({shown}) mm; expected each between "
         f"{MIN_SPACING_MM:g} and {MAX_SPACING_MM:g} mm. The header is damaged or in another unit: "

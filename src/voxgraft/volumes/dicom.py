@@ -90,7 +90,7 @@ def _series(folder: Path) -> tuple[Header, list[Slice]]:
     check_one_grid(folder, slices)
     slices, normal = sort_slices(folder, slices)
     affine, notes = _affine(folder, slices, normal)
-    check_spacing(affine, str(folder))
+    check_spacing(affine.spacing_mm, str(folder))
     shape = (len(slices), slices[0].rows, slices[0].columns)
     dtype = f"uint{slices[0].bits}"
     return Header(shape, 1, affine, dtype, "dicom", notes), slices

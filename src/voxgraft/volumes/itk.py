@@ -10,6 +10,7 @@ import SimpleITK
 
 from voxgraft.errors import VolumeError
 from voxgraft.volumes.affine import Affine, check_spacing
+from voxgraft.volumes.compressed import check_compressed
 from voxgraft.volumes.damage import (
     DAMAGE,
     DimensionsError,
@@ -35,6 +36,7 @@ def read_itk(path: Path) -> Volume:
         VolumeError: If the file is damaged, not three-dimensional, or its geometry is impossible.
     """
     reader, header = _information(path)
+    check_compressed(path)
     try:
         image = reader.Execute()
     except DAMAGE as error:
@@ -127,5 +129,5 @@ def _affine(path: Path, reader: Any, axes: int) -> Affine:
         affine = Affine.from_lps(spacing, reader.GetOrigin()[:3], direction)
     except GeometryError as error:
         raise GeometryError(f"{path}: {error}") from error
-    check_spacing(affine, str(path))
+    check_spacing(affine.spacing_mm, str(path))
     return affine

@@ -144,8 +144,8 @@ def _header(path: Path, image: Any, spacing: list[float]) -> Header:
     dtype = image.get_data_dtype()
     shape, channels = _grid(path, image.shape, dtype)
     affine, stated, notes = _geometry(path, image, spacing)
-    check_spacing(affine, str(path))
-    check_spacing(Affine.from_spacing(stated[::-1]), f"{path} (pixdim)")
+    check_spacing(affine.spacing_mm, str(path))
+    check_spacing(stated[::-1], f"{path} (pixdim)")
     return Header(shape, channels, affine, str(dtype), "nifti", notes)
 
 

@@ -145,5 +145,5 @@ def _affine(
             f"{path}: 'spacing_mm' has shape {geometry['spacing_mm'].shape} and dtype "
             f"{geometry['spacing_mm'].dtype}; expected three numbers (depth, height, width) in mm."
         ) from error
-    check_spacing(affine, str(path))
+    check_spacing(affine.spacing_mm, str(path))
     return affine, ()

@@ -118,7 +118,7 @@ def write_volume(volume: Volume | LabelMap, path: Path | str) -> None:
     suffix = _known_suffix(path, tuple(_WRITE))
     if isinstance(volume, LabelMap):
         volume = Volume(volume.voxels[None], volume.affine, volume.path)
-    check_spacing(volume.affine, str(path))
+    check_spacing(volume.affine.spacing_mm, str(path))
     try:
         with atomic_path(path) as temporary:
             _WRITE[suffix](volume, temporary)
