@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from voxgraft.errors import StatisticsError
-from voxgraft.statistics.intervals import ONE_SEED, Interval
+from voxgraft.statistics.intervals import ONE_SEED, UNBOUNDED, Interval
 from voxgraft.statistics.jackknife import leave_one_out, spread_over_patients, weighted_values
 from voxgraft.statistics.sample import (
     CHUNK_ELEMENTS,
@@ -226,6 +226,7 @@ def hierarchical_bootstrap(
     scores: ArrayLike,
     patients: ArrayLike,
     *,
+    bounds: tuple[float, float] = UNBOUNDED,
     replicates: int = REPLICATES,
     seed: int = 0,
     level: float = 0.95,
@@ -243,6 +244,7 @@ def hierarchical_bootstrap(
         target: ``(n,)`` or ``(n, columns)``.
         scores: ``(seeds, n)`` or ``(seeds, n, columns)``.
         patients: ``(n,)`` ids.
+        bounds: Lowest and highest value of the metric; the ends do not leave them.
         replicates: Draws.
         seed: Of the draws.
         level: Of the interval.
@@ -295,5 +297,5 @@ def hierarchical_bootstrap(
     if undefined > 0.05 * replicates:
         return result(math.nan, math.nan, f"{notes[0]}: too many, no interval", undefined)
     tail = _expand(level, grouped)
-    low, high = _quantiles(defined, (tail, 1 - tail))
+    low, high = _quantiles(np.clip(defined, *bounds), (tail, 1 - tail))
     return result(low, high, "; ".join(filter(None, notes)), undefined)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from voxgraft.statistics.jackknife import spread_over_patients
+from voxgraft.statistics.permutation import rank_based
 from voxgraft.statistics.sample import (
     MetricLike,
     Patients,
@@ -18,8 +19,9 @@ from voxgraft.statistics.sample import (
     class_strata,
     group_patients,
 )
-from voxgraft.statistics.scales import Scale, scale_of
-from voxgraft.statistics.seeds import Uncertainty, mean_uncertainty
+from voxgraft.statistics.scales import scale_of
+from voxgraft.statistics.seeds import mean_uncertainty
+from voxgraft.statistics.steps import extended_by_halves
 
 UNBOUNDED = (-math.inf, math.inf)
 
@@ -80,15 +82,6 @@ def without_spread(
     return estimate, estimate, "no patient changes the value"
 
 
-def ends(
-    estimate: float, uncertainty: Uncertainty, scale: Scale, level: float
-) -> tuple[float, float]:
-    """Return the interval's ends, gone about on the scale."""
-    reach = uncertainty.half_width(level) * scale.slope(estimate)
-    center = scale.forward(estimate)
-    return scale.backward(center - reach), scale.backward(center + reach)
-
-
 def performance_interval(
     metric: MetricLike,
     target: ArrayLike,
@@ -106,7 +99,8 @@ def performance_interval(
     The variance over patients is the jackknife's, by class for a metric that does not depend on
     the classes' shares (for the AUROC: DeLong's, made unbiased); that over seeds is estimated
     from the runs, less what the patients explain; the interval is a t interval on the logit or
-    log scale that the bounds suggest. Simulated coverage: ``benchmarks/interval_coverage.py``.
+    log scale that the bounds suggest. A share of right decisions gets half a patient at either
+    extreme of each class first. Simulated coverage: ``benchmarks/interval_coverage.py``.
 
     Args:
         metric: ``metric(target, score, weights=None)``.
@@ -144,12 +138,20 @@ def performance_interval(
     spread = spread_over_patients(metric, truth, runs, grouped, values)
     if spread is None:
         return result(math.nan, math.nan, "too few patients of a class: no interval can be given")
-    uncertainty = mean_uncertainty(values, spread)
+    extended = None
+    if all(map(math.isfinite, bounds)) and not rank_based(metric, truth, runs):
+        extended = extended_by_halves(metric, truth, runs, grouped, spread)
+    uncertainty = mean_uncertainty(values, extended.spread if extended else spread)
     notes = [] if len(runs) > 1 else [ONE_SEED]
     if spread.undefined:
         notes.append(f"undefined without one of {spread.undefined} patients; these were left out")
-    if uncertainty.total <= 1e-24 or estimate in bounds:
+    used = sum(spread.sizes)
+    if uncertainty.total <= 1e-24 or (estimate in bounds and extended is None):
         low, high, text = without_spread(estimate, bounds, grouped, level)
-        return result(low, high, "; ".join([text, *notes]), sum(spread.sizes), spread.undefined)
-    low, high = ends(estimate, uncertainty, scale, level)
-    return result(low, high, "; ".join(notes), sum(spread.sizes), spread.undefined)
+        return result(low, high, "; ".join([text, *notes]), used, spread.undefined)
+    middle = float(extended.estimate.mean()) if extended else estimate
+    reach = uncertainty.half_width(level) * scale.slope(middle)
+    center = scale.forward(middle)
+    low = min(scale.backward(center - reach), estimate)
+    high = max(scale.backward(center + reach), estimate)
+    return result(low, high, "; ".join(notes), used, spread.undefined)

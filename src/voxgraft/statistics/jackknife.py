@@ -36,12 +36,15 @@ class Spread:
         parts: Covariance of each stratum.
         sizes: Patients (or groups of them) of each stratum.
         undefined: Patients whose removal leaves the metric undefined.
+        steps: Most different values, within a stratum, of the mean without one patient; two for
+            a share of right decisions in one run.
     """
 
     covariance: Floats
     parts: tuple[Floats, ...]
     sizes: tuple[int, ...]
     undefined: int
+    steps: int
 
     def variance(self, combination: Floats) -> tuple[float, float]:
         """Return variance and degrees of freedom of a linear combination of the runs' values.
@@ -175,7 +178,7 @@ def spread_over_patients(
         return None
     defined: Array = np.asarray(np.isfinite(values).all(axis=0))
     undefined = int((~defined).sum())
-    parts, sizes = [], []
+    parts, sizes, steps = [], [], 0
     for members in strata:
         kept = members[defined[members]]
         if len(kept) < 2 or 2 * len(kept) < len(members):
@@ -183,6 +186,7 @@ def spread_over_patients(
         away = values[:, kept] - values[:, kept].mean(axis=1, keepdims=True)
         parts.append((len(members) - 1) / len(kept) * away @ away.T)
         sizes.append(len(members))
+        steps = max(steps, len(np.unique(np.round(values[:, kept].mean(axis=0), 10))))
     covariance = np.sum(parts, axis=0)
     excess = (
         _second_order(metric, target, scores, patients, values, strata, whole)
@@ -191,4 +195,4 @@ def spread_over_patients(
     )
     if excess is not None:
         covariance = covariance - excess
-    return Spread(covariance, tuple(parts), tuple(sizes), undefined)
+    return Spread(covariance, tuple(parts), tuple(sizes), undefined, steps)

@@ -31,6 +31,17 @@ def _ranks(scores: Floats) -> Floats:
     return ranked
 
 
+def rank_based(metric: MetricLike, target: Array, scores: Floats) -> bool:
+    """Say whether the metric of these runs stays the same if ranks stand for the scores."""
+    for run, ranks in zip(scores, _ranks(scores), strict=True):
+        try:
+            if not abs(metric(target, run) - metric(target, ranks)) < 1e-12:
+                return False
+        except VoxgraftError:  # ranks are not what this metric scores
+            return False
+    return True
+
+
 def comparable_scores(
     metric: MetricLike, target: Array, scores_a: Floats, scores_b: Floats
 ) -> tuple[Floats, Floats]:
@@ -43,16 +54,9 @@ def comparable_scores(
     Source:
         Bandos, Rockette and Gur (2005), section 2, for ranks.
     """
-    ranked_a, ranked_b = _ranks(scores_a), _ranks(scores_b)
-    for scores, ranked in ((scores_a, ranked_a), (scores_b, ranked_b)):
-        for run, ranks in zip(scores, ranked, strict=True):
-            try:
-                same = abs(metric(target, run) - metric(target, ranks)) < 1e-12
-            except VoxgraftError:  # ranks are not what this metric scores
-                same = False
-            if not same:
-                return scores_a, scores_b
-    return ranked_a, ranked_b
+    if rank_based(metric, target, scores_a) and rank_based(metric, target, scores_b):
+        return _ranks(scores_a), _ranks(scores_b)
+    return scores_a, scores_b
 
 
 def _swaps(patients: int, replicates: int, seed: int) -> tuple[Array, bool]:

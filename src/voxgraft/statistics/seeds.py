@@ -29,6 +29,7 @@ class Uncertainty:
         seeds: Variance from drawing training seeds, what patients explain taken off.
         seeds_degrees: Its degrees of freedom; 0 if there is one seed only.
         seeds_observed: The same with nothing taken off.
+        paired: Whether the seeds' variance is that of paired differences.
     """
 
     patients: float
@@ -36,6 +37,7 @@ class Uncertainty:
     seeds: float
     seeds_degrees: float
     seeds_observed: float
+    paired: bool = False
 
     @property
     def total(self) -> float:
@@ -56,6 +58,8 @@ class Uncertainty:
         Simulated over all ratios of the three variances the rule covers 93.2% to 96.8% with 4
         degrees of freedom or more (two starts with three seeds each), and with 2 (one start with
         three) 93.2% to 97.6% up to runs' own errors twice as large as those that they share.
+        Paired differences, where runs' own errors are most of it, take what was observed alone:
+        93% to 98.3%, the most where the seeds have no effect.
 
         Source:
             Satterthwaite (1946); Cochran and Cox (1957), section 4.14; going between is ours,
@@ -70,6 +74,7 @@ class Uncertainty:
         quantile_seeds = float(stats.t.ppf(upper, self.seeds_degrees))
         cochran = (1 - share) * quantile_patients + share * quantile_seeds
         observed_power = min(1.0, max(0.75, 1 - (self.seeds_degrees - 2) / 8))
+        observed_power = 1.0 if self.paired else observed_power
         component = self.seeds ** (1 - observed_power) * self.seeds_observed**observed_power
         weight = self.patients**2 / patients_degrees + component**2 / self.seeds_degrees
         degrees = self.total**2 / weight if weight > 0 else self.seeds_degrees
@@ -124,7 +129,7 @@ def difference_uncertainty(
     if paired:
         turn = np.hstack([np.eye(count_a), -np.eye(count_a)])
         seeds, observed = _arm(values_a - values_b, turn @ covariance @ turn.T)
-        return Uncertainty(patients, degrees, seeds, count_a - 1.0, observed)
+        return Uncertainty(patients, degrees, seeds, count_a - 1.0, observed, paired=True)
     seeds_a, observed_a = _arm(values_a, covariance[:count_a, :count_a])
     seeds_b, observed_b = _arm(values_b, covariance[count_a:, count_a:])
     observed = observed_a + observed_b
