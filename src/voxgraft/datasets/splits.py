@@ -87,11 +87,11 @@ def _check_enough(where: str, table: Table, strata: Strata, used: int) -> None:
 
 
 def _deal(strata: Strata, shares: tuple[float, ...]) -> dict[str, str]:
-    """Deal each stratum out; what one stratum gets too much of, the next gets less of."""
+    """Deal strata out, small ones first; what one gets too much of, the next gets less of."""
     side: dict[str, str] = {}
     owed = [0.0] * len(shares)
     used = [place for place, share in enumerate(shares) if share > 0]
-    for patients in sorted(strata.members.values(), key=len, reverse=True):
+    for patients in sorted(strata.members.values(), key=len):
         n = len(patients)
         ideal = [
             n * share + debt if share else 0.0 for share, debt in zip(shares, owed, strict=True)
