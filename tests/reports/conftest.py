@@ -340,7 +340,7 @@ def reported(
     def report(name: str, **settings: Any) -> tuple[Path, dict[str, Any]]:
         if name not in known:
             folder = tmp_path_factory.mktemp(name)
-            made = written_comparison(folder, **settings)
+            made = written_comparison(folder, **{"examples": 2} | settings)
             write_report(folder)
             known[name] = folder, made
         return known[name]

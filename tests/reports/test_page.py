@@ -8,9 +8,12 @@ from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from voxgraft.reports import write_report
+from voxgraft.reports import parse_comparison, write_report
+from voxgraft.reports.predictions import test_predictions as read_predictions
+from voxgraft.reports.slices import read_example
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 
@@ -276,6 +279,26 @@ def test_unusable_predictions_and_examples_are_named(tmp_path, make_comparison):
     assert "Example c0001 is not shown: examples/none.npz is missing." in words
     assert "Example c0002 is not shown: examples/c0002.npz is damaged" in words
     assert "c0003" in words
+
+
+def test_damaged_binary_files_never_end_in_a_traceback(tmp_path, make_comparison):
+    made = make_comparison(
+        tmp_path, starts=("scratch",), sizes=(50,), seeds=(0,), patients=10, examples=1
+    )
+    comparison = parse_comparison(made, "here")
+    predictions = tmp_path / made["runs"][0]["folder"] / "predictions.parquet"
+    image = tmp_path / made["examples"][0]["file"]
+    rng = np.random.default_rng(5)
+    whole = {path: path.read_bytes() for path in (predictions, image)}
+    for _ in range(150):
+        for path, content in whole.items():
+            broken = np.frombuffer(content, np.uint8).copy()
+            broken[rng.integers(0, len(broken), rng.integers(1, 9))] = rng.integers(0, 256)
+            path.write_bytes(broken[: rng.choice([len(broken), rng.integers(1, len(broken))])])
+        found, faults = read_predictions(comparison, tmp_path)
+        assert len(faults) + len(found) == 1
+        read = read_example(tmp_path, comparison.examples[0])
+        assert isinstance(read, str) or read[0].ndim == 3
 
 
 def test_figures_of_a_former_report_are_removed_and_others_stay(tmp_path, make_comparison):

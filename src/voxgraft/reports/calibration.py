@@ -34,7 +34,7 @@ def reliability(predicted: Floats, happened: Floats, edges: Floats) -> tuple[Flo
 
 def quantile_edges(predicted: Floats, cases: int) -> Floats:
     """Return inner edges of bins that hold equally many predictions, fewer for few cases."""
-    bins = int(np.clip(cases // CASES_PER_BIN, 2, MAX_BINS))
+    bins = int(np.clip(cases // CASES_PER_BIN, 3, MAX_BINS))
     return np.unique(np.quantile(predicted, np.arange(1, bins) / bins))
 
 

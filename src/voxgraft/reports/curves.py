@@ -13,6 +13,7 @@ from voxgraft.reports.style import GRAY, WIDE_INCHES, Look, Panel, drawing, look
 from voxgraft.reports.wording import direction, metric_decimals, number, short, slugs
 
 FLAG_COLOR = "#B00020"
+BASELINE_DASHES = ((0, (7, 4)), (0, (2, 2)), (0, (9, 3, 2, 3)), (0, (1, 4)))
 
 
 def learning_curves(comparison: Comparison, folder: Path) -> list[Panel]:
@@ -92,19 +93,20 @@ def _panel(
 def _baselines(axes: Axes, comparison: Comparison, limits: tuple[float, float]) -> None:
     """Draw a dashed line a baseline; one far off the scale is named in the legend alone."""
     decimals = metric_decimals(comparison)
-    for baseline in comparison.baselines:
+    for n, baseline in enumerate(comparison.baselines):
         if baseline.estimate is None:
             continue
         label = f"baseline: {short(baseline.name, 24)}"
+        dashes = BASELINE_DASHES[n % len(BASELINE_DASHES)]
         if limits[0] <= baseline.estimate <= limits[1]:
             axes.axhline(
                 baseline.estimate,
-                color=GRAY, linewidth=1.3, linestyle=(0, (7, 4)), label=label, zorder=1,
+                color=GRAY, linewidth=1.3, linestyle=dashes, label=label, zorder=1,
             )  # fmt: skip
         else:
             where = "above" if baseline.estimate > limits[1] else "below"
             label += f" {number(baseline.estimate, decimals)} ({where} the scale)"
-            axes.plot([], [], color=GRAY, linewidth=1.3, linestyle=(0, (7, 4)), label=label)
+            axes.plot([], [], color=GRAY, linewidth=1.3, linestyle=dashes, label=label)
 
 
 def _ticks(sizes: list[int], apart: float = 0.055) -> list[int]:

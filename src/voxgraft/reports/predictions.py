@@ -68,7 +68,9 @@ def _read_test(folder: Path, run: Run) -> pd.DataFrame:
     if not path.is_file():
         raise _Unusable("predictions.parquet is missing")
     try:
-        frame: pd.DataFrame = pq.read_table(path).to_pandas()
+        table = pq.read_table(path)
+        table.validate(full=True)
+        frame: pd.DataFrame = table.to_pandas()
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         raise _Unusable(f"predictions.parquet is damaged ({_first_line(error)})") from None
     missing = [name for name in ("case_id", "patient_id", "split") if name not in frame.columns]

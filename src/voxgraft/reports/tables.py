@@ -117,10 +117,11 @@ _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
     "%": r"\%", "_": r"\_", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "[": "{[}", "]": "{]}",
-    "*": "{*}", '"': r"\textquotedbl{}", "−": "$-$", "×": r"$\times$", "±": r"$\pm$",
+    "*": "{*}", '"': "''", "−": "$-$", "×": r"$\times$", "±": r"$\pm$",
     "≥": r"$\geq$", "≤": r"$\leq$", "▲": r"$\blacktriangle$", "▼": r"$\blacktriangledown$",
     "—": "---", "–": "--", "…": r"\dots{}", "·": r"\textperiodcentered{}", "°": r"\textdegree{}",
-    "†": r"\textdagger{}", "⁻": r"\textsuperscript{--}", "\u00a0": "~",
+    "†": r"\textdagger{}", "✓": r"$\checkmark$", "←": r"$\leftarrow$", "→": r"$\rightarrow$",
+    "ρ": r"$\rho$", "⁻": r"\textsuperscript{--}", "\u00a0": "~",
 }  # fmt: skip
 _LATEX |= {digit: rf"\textsuperscript{{{n}}}" for n, digit in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}
 
