@@ -134,6 +134,6 @@ def folders(
     _tell(made.path, len(made.frame), len(made.patients))
 
 
-def _tell(path: Path, cases: int, patients: int) -> None:
-    typer.echo(path)
+def _tell(path: Path | None, cases: int, patients: int) -> None:
+    typer.echo(str(path))
     say(f"{cases} cases of {patients} patients")

@@ -12,13 +12,13 @@ from voxgraft.comparison.analysis import analyze
 from voxgraft.comparison.engine import Event, LocalEngine
 from voxgraft.comparison.matrix import Arm, Study, run_id, trial_id
 from voxgraft.comparison.plan import Plan
-from voxgraft.comparison.study import audit_grafts, open_study
+from voxgraft.comparison.study import audit_grafts, channels_of, open_study, prepare_cases
 from voxgraft.comparison.trials import choose_rate
 from voxgraft.errors import RunError
 from voxgraft.files import write_json
 from voxgraft.progress import progress_bar
 from voxgraft.recipes import Recipe
-from voxgraft.runs import RunFolder, begin_run, prepare_volumes
+from voxgraft.runs import RunFolder, begin_run
 from voxgraft.types import Json
 
 
@@ -45,8 +45,8 @@ def run_comparison(plan: Plan, folder: Path, *, jobs: int = 1, command: str = ""
     folder = folder.resolve()
     with _only_here(folder):
         study = open_study(plan, folder, jobs)
-        prepared = prepare_volumes(study.table, plan.preprocessing, plan.store, jobs=jobs)
-        grafts = audit_grafts(study, folder)
+        prepared = prepare_cases(study, jobs)
+        grafts = audit_grafts(study, folder, channels_of(prepared))
         engine = LocalEngine(jobs, study.threads, folder / "logs")
         trials = [
             (folder / "trials" / trial_id(arm, rate), study.trial(arm, rate))

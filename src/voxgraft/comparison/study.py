@@ -20,8 +20,11 @@ from voxgraft.datasets import (
 from voxgraft.errors import RecipeError, TableError, raise_faults
 from voxgraft.files import read_json, write_json
 from voxgraft.metrics import get_metric, primary_metric
+from voxgraft.models import build_encoder
+from voxgraft.progress import progress_bar
 from voxgraft.recipes import read_yaml, write_yaml
-from voxgraft.runs import graft_start
+from voxgraft.runs import graft_start, prepare_volumes
+from voxgraft.store import Prepared
 from voxgraft.types import Json
 
 SPLITS = ("train", "validation", "test")
@@ -66,7 +69,45 @@ def open_study(plan: Plan, folder: Path, jobs: int) -> Study:
     )
 
 
-def audit_grafts(study: Study, folder: Path) -> Json:
+def prepare_cases(study: Study, jobs: int) -> Prepared:
+    """Preprocess all volumes of a study that are not in the store, with a bar.
+
+    Raises:
+        StoreError: If volumes cannot be read; all are named.
+    """
+    with progress_bar(1.0, "preparing volumes") as bar:
+        shown = 0.0
+
+        def advance(done: int, total: int) -> None:
+            nonlocal shown
+            bar.advance(done / total - shown, f"{done}/{total}")
+            shown = done / total
+
+        return prepare_volumes(
+            study.table,
+            study.plan.preprocessing,
+            study.plan.store,
+            jobs=jobs,
+            on_progress=advance,
+        )
+
+
+def channels_of(prepared: Prepared) -> int:
+    """Return the channels of stored volumes.
+
+    Raises:
+        TableError: If they differ between cases.
+    """
+    found = sorted({prepared.shape(case_id)[0] for case_id in prepared.case_ids})
+    if len(found) != 1:
+        raise TableError(
+            f"the volumes have {', '.join(map(str, found))} channels. Expected the same number in "
+            "every case; leave the others out of the table."
+        )
+    return found[0]
+
+
+def audit_grafts(study: Study, folder: Path, in_channels: int) -> Json:
     """Graft every start onto every model once, with parity; nothing trains if one fails.
 
     Returns:
@@ -79,14 +120,18 @@ def audit_grafts(study: Study, folder: Path) -> Json:
     path = folder / "grafts.json"
     known: Json = read_json(path) if path.is_file() else {}
     reports: Json = {}
-    for model in study.plan.models:
-        for start in study.plan.starts:
+    pairs = [(model, start) for model in study.plan.models for start in study.plan.starts]
+    with progress_bar(len(pairs), "checking grafts") as bar:
+        for model, start in pairs:
             key = f"{model.name}__{start.name}"
             if key not in known:
-                grafted = graft_start(model, start)
+                if start.source is None:
+                    build_encoder(model.name, in_channels=in_channels, **model.options)
+                grafted = graft_start(model, start, in_channels=in_channels)
                 known[key] = None if grafted is None else grafted.report.to_dict()
                 write_json(path, known)
             reports[key] = known[key]
+            bar.advance(1, start.name)
     return reports
 
 
@@ -103,6 +148,7 @@ def _cases(table: Table, target: Target, plan: Plan, folder: Path) -> Table:
                 "Choose another --out for the changed table, or delete that folder."
             )
         return read_table(path)
+    sha256 = table.sha256
     faults = [
         fault
         for fault in check_table(table, target, read_voxels=False)
@@ -128,7 +174,7 @@ def _cases(table: Table, target: Target, plan: Plan, folder: Path) -> Table:
     frame = table.frame.copy()
     frame["image"] = [str(table.image_path(case_id).resolve()) for case_id in frame["case_id"]]
     write_table(dataclasses.replace(table, frame=frame), path)
-    write_json(record_path, {"path": str(table.path), "sha256": table.sha256})
+    write_json(record_path, {"path": str(table.path), "sha256": sha256})
     return read_table(path)
 
 

@@ -58,6 +58,7 @@ def prepare_volumes(
     store: str | None,
     *,
     jobs: int = 1,
+    verify: bool = True,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Prepared:
     """Preprocess all volumes of a table once, and return where they lie.
@@ -67,6 +68,8 @@ def prepare_volumes(
         preprocessing: The settings.
         store: Folder of the store; None takes ``store`` in the cache.
         jobs: Volumes made side by side.
+        verify: Whether volumes that are stored already are checked now; damage is found in any
+            case when they are read.
         on_progress: Told (done, total).
 
     Raises:
@@ -74,7 +77,9 @@ def prepare_volumes(
     """
     folder = Path(store) if store is not None else cache_folder() / "store"
     table = read_table(table_path)
-    return VolumeStore(folder).prepare(table, preprocessing, jobs=jobs, on_progress=on_progress)
+    return VolumeStore(folder).prepare(
+        table, preprocessing, jobs=jobs, verify=verify, on_progress=on_progress
+    )
 
 
 def gather_cases(recipe: Recipe) -> RunCases:
@@ -89,7 +94,7 @@ def gather_cases(recipe: Recipe) -> RunCases:
             f"{recipe.table} has no column 'split'. "
             f"Make one: `voxgraft data split {recipe.table} --out NEW.csv`."
         )
-    prepared = prepare_volumes(Path(recipe.table), recipe.preprocessing, recipe.store)
+    prepared = prepare_volumes(Path(recipe.table), recipe.preprocessing, recipe.store, verify=False)
     splits = {}
     for name in dict.fromkeys(("train", "validation", *recipe.score_splits)):
         frame = table.frame[table.frame["split"] == name].reset_index(drop=True)

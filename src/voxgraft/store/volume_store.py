@@ -69,12 +69,14 @@ class VolumeStore:
         preprocessing: Preprocessing,
         *,
         jobs: int = 1,
+        verify: bool = True,
         on_progress: Progress | None = None,
     ) -> Prepared:
         """Preprocess the scans of a table that are not in the store yet.
 
         Each stored volume that is already there is checked against its checksums, and made
-        again if it is damaged. Memory does not grow with the number of cases: a job holds one
+        again if it is damaged (with ``verify``; else only when it is read, where damage raises).
+        Memory does not grow with the number of cases: a job holds one
         scan at a time.
 
         Args:
@@ -82,6 +84,7 @@ class VolumeStore:
             preprocessing: The settings.
             jobs: Processes that work side by side; 1 works in this one. Above 1, a script needs
                 the usual ``if __name__ == "__main__":``.
+            verify: Whether stored volumes are read and checked now.
             on_progress: Told (done, total) as volumes are checked or made, from this thread.
 
         Returns:
@@ -107,7 +110,7 @@ class VolumeStore:
             _remove_abandoned(folder)
             fingerprints = Fingerprints(self.folder / "scans.json")
             done = _Count(len(cases), on_progress)
-            _look_up(cases, folder, fingerprints, jobs, done)
+            _look_up(cases, folder, fingerprints, jobs, done, verify)
             fingerprints.save()
             _make_missing(cases, folder, preprocessing, jobs, done)
         except OSError as error:
@@ -159,7 +162,12 @@ def _cases_of(table: Table) -> list[_Case]:
 
 
 def _look_up(
-    cases: list[_Case], folder: Path, fingerprints: Fingerprints, jobs: int, done: _Count
+    cases: list[_Case],
+    folder: Path,
+    fingerprints: Fingerprints,
+    jobs: int,
+    done: _Count,
+    verify: bool,
 ) -> None:
     """Find out each scan's file in the store, and whether a whole one is there."""
 
@@ -171,7 +179,7 @@ def _look_up(
         except VolumeError as error:
             case.fault = str(error)
             return case
-        case.entry = _whole_entry(folder / case.file)
+        case.entry = _whole_entry(folder / case.file, verify)
         return case
 
     with ThreadPoolExecutor(max_workers=min(jobs, 8)) as threads:
@@ -190,13 +198,14 @@ def _in_order(
         running += [threads.submit(work, case) for case in islice(waiting, 1)]
 
 
-def _whole_entry(path: Path) -> Entry | None:
+def _whole_entry(path: Path, verify: bool) -> Entry | None:
     """Return the index of a stored volume, or None if it is missing or damaged."""
     if not path.exists():
         return None
     try:
         entry = read_index(path)
-        entry.verify()
+        if verify:
+            entry.verify()
     except StoreError:
         return None  # it is made again
     return entry

@@ -1,0 +1,151 @@
+"""The command line as a stranger meets it: messages, exit codes, stdout and stderr."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from voxgraft.cli import main as cli
+from voxgraft.datasets import Table
+
+
+def run(
+    *arguments: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["voxgraft", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.run()
+    said = capsys.readouterr()
+    code = ended.value.code
+    return code if isinstance(code, int) else 0, said.out, said.err
+
+
+@pytest.fixture
+def voxgraft(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, str, str]]:
+    return lambda *arguments: run(*arguments, capsys=capsys, monkeypatch=monkeypatch)
+
+
+Verb = Callable[..., tuple[int, str, str]]
+
+
+def test_help_imports_no_torch() -> None:
+    code = (
+        "import sys\n"
+        "from voxgraft.cli.main import app\n"
+        "try:\n    app(['compare', '--help'])\n"
+        "except SystemExit:\n    pass\n"
+        "loaded = [m for m in ('torch', 'timm', 'pandas', 'numpy') if m in sys.modules]\n"
+        "assert not loaded, loaded\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--dry-run" in done.stdout
+
+
+def test_a_users_mistake_is_one_message_and_exit_2(voxgraft: Verb, tmp_path: Path) -> None:
+    code, out, err = voxgraft("compare", str(tmp_path / "none.yaml"))
+    assert code == 2
+    assert out == ""
+    assert err.startswith("error: ")
+    assert "none.yaml is not a file" in err
+    assert "Traceback" not in err
+
+
+def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from voxgraft.errors import RecipeError
+
+    monkeypatch.setattr(sys, "argv", ["voxgraft", "compare", str(tmp_path / "x.yaml"), "--debug"])
+    with pytest.raises(RecipeError):
+        cli.run()
+
+
+def test_all_faults_of_a_plan_are_named_at_once(voxgraft: Verb, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(
+        "table: t.csv\ntarget: y\nmodels: [a]\n"
+        "starts: [scratch, {name: x, sorce: y}, {name: x/y}]\n"
+        "sizes: [0, many]\nseeds: [1, 1]\noptimization: {stepz: 3}\n"
+        "preprocessing: {spacing_mm: [1, 1, 0]}\nlevel: hospital\n"
+    )
+    code, _, err = voxgraft("compare", str(plan))
+    assert code == 2
+    for told in (
+        "starts.1.sorce: unknown key; did you mean 'source'?",
+        "sizes.1",
+        "seeds: expected different numbers",
+        "optimization.stepz: unknown key; did you mean 'steps'?",
+        "spacing_mm",
+        "level",
+    ):
+        assert told in err
+
+
+def test_compare_without_plan_or_flags_says_what_is_missing(voxgraft: Verb) -> None:
+    code, _, err = voxgraft("compare", "--table", "t.csv")
+    assert code == 2
+    assert "--target, --start" in err
+
+
+def test_a_good_table_passes_and_a_faulty_one_ends_with_1(
+    voxgraft: Verb, make_shapes: Callable[..., Table], tmp_path: Path
+) -> None:
+    table = make_shapes(24, size=6)
+    code, out, err = voxgraft("data", "check", str(table.path), "--target", "shape")
+    assert (code, out) == (0, "")
+    assert "24 cases of 24 patients: 0 fault(s)" in err
+    frame = table.frame.copy()
+    frame["image"] = [str(table.image_path(case)) for case in frame["case_id"]]
+    frame.loc[2, "image"] = str(tmp_path / "gone.nii.gz")
+    frame.to_csv(tmp_path / "faulty.csv", index=False)
+    code, out, _ = voxgraft("data", "check", str(tmp_path / "faulty.csv"), "--json")
+    assert code == 1
+    findings = json.loads(out)["findings"]
+    assert any("gone.nii.gz" in finding["message"] for finding in findings)
+
+
+def test_split_writes_a_table_with_whole_patients(
+    voxgraft: Verb, make_shapes: Callable[..., Table], tmp_path: Path
+) -> None:
+    from voxgraft.datasets import read_table
+
+    table = make_shapes(40, size=4, per_patient=2)
+    out = tmp_path / "split.csv"
+    arguments = ["data", "split", str(table.path), "--out", str(out), "--target", "shape"]
+    code, _, _ = voxgraft(*arguments)
+    assert code == 0
+    frame = read_table(out).frame
+    assert set(frame["split"]) == {"train", "validation", "test"}
+    assert (frame.groupby("patient_id")["split"].nunique() == 1).all()
+
+
+def test_listings_show_all_and_one(voxgraft: Verb) -> None:
+    code, out, _ = voxgraft("models", "--json")
+    assert code == 0
+    names = [entry["name"] for entry in json.loads(out)]
+    assert {"resnet50_3d", "densenet121_3d", "convnext_tiny_3d"} <= set(names)
+    code, out, _ = voxgraft("sources", "efficientnet_lite0.tf_in1k", "--json")
+    assert code == 0
+    entry = json.loads(out)
+    assert entry["layout"] == "image"
+    assert entry["licence"]
+    code, _, err = voxgraft("models", "resnet5_3d")
+    assert code == 2
+    assert "Did you mean" in err
+
+
+def test_report_of_no_comparison_is_refused(voxgraft: Verb, tmp_path: Path) -> None:
+    code, _, err = voxgraft("report", str(tmp_path))
+    assert code == 2
+    assert "comparison.json" in err
+
+
+def test_doctor_names_what_it_found(voxgraft: Verb) -> None:
+    code, out, _ = voxgraft("doctor", "--json")
+    found = json.loads(out)
+    assert code == (1 if found["problems"] else 0)
+    assert {"torch", "timm", "cores", "memory (GiB)"} <= set(found["findings"])
