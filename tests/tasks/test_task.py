@@ -131,6 +131,8 @@ def test_a_damaged_record_is_refused():
     del record["label_smoothing"]
     with pytest.raises(TaskError, match=r"record of a task is damaged.*found \['class_weights'"):
         Task.restore(BINARY, record)
+    with pytest.raises(TaskError, match=r"record of a task is \[1\], expected a JSON object"):
+        Task.restore(BINARY, [1])  # type: ignore[arg-type]
     with pytest.raises(TaskError, match="record of a task is damaged"):
         Task.restore(BINARY, {**build_task(BINARY).to_dict(), "fitted": {"nonsense": 1}})
 

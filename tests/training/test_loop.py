@@ -276,6 +276,28 @@ def test_what_cannot_work_is_refused_before_training(tiny, tmp_path):
         tiny.train(tmp_path, train_feed=one_class)
 
 
+def test_a_full_device_is_a_message(tiny, tmp_path):
+    class Full(Poisoned):
+        def batches(self, schedule, *, first_step=0):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+
+    with pytest.raises(TrainingError, match=r"(?s)cpu has not enough memory.*2 GiB.*batch_size"):
+        tiny.train(tmp_path, train_feed=Full(tiny.tiny_feed(tiny.BINARY, 20), 0))
+    assert AcceleratorState._shared_state == {}
+
+
+def test_scores_of_chosen_cases(tiny, tmp_path):
+    network, task, _ = tiny.train(tmp_path, changes={"steps": 2})
+    feed = tiny.tiny_feed(tiny.BINARY, 9, seed=1)
+    network.train()
+    scores = predict_scores(network, task, feed)
+    chosen = predict_scores(network, task, feed, positions=[4, 0], batch_size=1)
+    np.testing.assert_allclose(chosen, scores[[4, 0]], atol=1e-6)
+    assert network.training
+    with pytest.raises(TrainingError, match="no cases were asked for"):
+        predict_scores(network, task, feed, positions=[])
+
+
 def test_optimization_names_all_faults_at_once():
     with pytest.raises(RecipeError) as caught:
         Optimization(

@@ -56,7 +56,7 @@ def both_ways(tiny, tmp_path, stops, **options):
         {"changes": {"precision": "bf16"}},
         {"memory_format": "channels_last"},
         {"adapt": Adapt(method="gradual")},
-        {"adapt": Adapt(method="lora", rank=2)},
+        {"adapt": Adapt(method="lora", rank=2), "changes": {"ema_decay": 0.9}},
         {"adapt": Adapt(method="layerwise")},
         {"adapt": Adapt(method="frozen")},
     ],

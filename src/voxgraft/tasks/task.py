@@ -186,6 +186,8 @@ class Task:
         Raises:
             TaskError: If a key is missing or does not belong there.
         """
+        if not isinstance(data, dict):
+            raise TaskError(f"the record of a task is {data!r:.80}, expected a JSON object.")
         try:
             task = build_task(
                 target,
@@ -203,7 +205,7 @@ class Task:
         except (KeyError, TypeError) as error:
             raise TaskError(
                 f"the record of a task is damaged ({error}); expected the keys class_weights, "
-                f"label_smoothing, primary, regression_loss and fitted, found {sorted(data)}. Take "
+                f"label_smoothing, primary, regression_loss and fitted, found {list(data)}. Take "
                 "the file from the training's folder again."
             ) from error
         return task

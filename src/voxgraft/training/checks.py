@@ -46,7 +46,7 @@ def check_training(
             f"this {task.target.kind} task. Build it with outputs=task.outputs."
         )
     size = min(optimization.batch_size, len(train_feed.targets))
-    if size == 1 and adapt.method not in ("frozen", "probe") and batchnorm_layers(network):
+    if size == 1 and adapt.method not in ("frozen", "probe", "lora") and batchnorm_layers(network):
         raise RecipeError(
             "a batch has one case, and the network has BatchNorm, which needs at least two. "
             "Raise optimization.batch_size, give more training cases, or graft with norm 'group'."

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from voxgraft.errors import TrainingError
 from voxgraft.metrics.table import Scored
 from voxgraft.models import Network
 from voxgraft.tasks import Task
@@ -70,9 +71,15 @@ def compute_outputs(
     positions: Sequence[int] | None = None,
     batch_size: int = EVALUATION_BATCH_SIZE,
 ) -> Float[Tensor, "n o"]:
-    """Return what ``run`` gives for each case, on the CPU, with the network in evaluation mode."""
+    """Return what ``run`` gives for each case, on the CPU, with the network in evaluation mode.
+
+    Raises:
+        TrainingError: If there are no cases.
+    """
     order = np.arange(len(feed.targets)) if positions is None else np.asarray(positions, np.int64)
     schedule = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    if len(order) == 0:
+        raise TrainingError("no cases were asked for. Expected at least one position of the feed.")
     device = network.head.weight.device
     modes = [(module, module.training) for module in network.modules()]
     network.eval()

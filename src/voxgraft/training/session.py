@@ -32,7 +32,7 @@ def training_session(
         threads: Threads of the CPU's kernels; None leaves them.
 
     Raises:
-        TrainingError: If the device does not exist.
+        TrainingError: If the device does not exist, or runs out of memory meanwhile.
         RecipeError: If the device cannot do the precision.
     """
     place = find_device(device)
@@ -60,6 +60,12 @@ def training_session(
                 gradient_accumulation_steps=accumulate,
                 step_scheduler_with_optimizer=False,
             )
+        except torch.OutOfMemoryError as error:
+            raise TrainingError(
+                f"{place} has not enough memory for this training: {str(error).splitlines()[0]} "
+                "Lower optimization.batch_size (and raise optimization.accumulate as much), or "
+                "make the volumes smaller."
+            ) from error
         finally:
             _forget_accelerator()
             torch.set_num_threads(before[0])
