@@ -6,6 +6,7 @@ import io
 import pickletools
 import re
 import struct
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -96,20 +97,30 @@ def unsafe_imports(path: Path) -> list[str]:
         return []
     found: dict[str, None] = {}
     stream = io.BytesIO(content)
-    while stream.tell() < len(content):
-        # A file of torch's older format is several pickles, one after the other, then numbers.
-        strings: list[str] = []
-        try:
-            for instruction, argument, _ in pickletools.genops(stream):
-                if instruction.name == "GLOBAL":
-                    found[str(argument).replace(" ", ".")] = None
-                elif instruction.name == "STACK_GLOBAL":
-                    found[".".join(strings[-2:])] = None
-                elif isinstance(argument, str):
-                    strings.append(argument)
-        except (ValueError, IndexError, OverflowError, MemoryError, struct.error):
-            break
+    with warnings.catch_warnings():
+        # Damaged strings have invalid escape sequences: no news to the reader.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        while stream.tell() < len(content):
+            # A file of torch's older format is several pickles in a row, then numbers.
+            if not _list_imports(stream, found):
+                break
     return [name for name in found if name.isprintable() and not _SAFE.fullmatch(name)]
+
+
+def _list_imports(stream: io.BytesIO, found: dict[str, None]) -> bool:
+    """Add the imports of the next pickle; say whether it was whole."""
+    strings: list[str] = []
+    try:
+        for instruction, argument, _ in pickletools.genops(stream):
+            if instruction.name == "GLOBAL":
+                found[str(argument).replace(" ", ".")] = None
+            elif instruction.name == "STACK_GLOBAL":
+                found[".".join(strings[-2:])] = None
+            elif isinstance(argument, str):
+                strings.append(argument)
+    except (ValueError, IndexError, OverflowError, MemoryError, struct.error):
+        return False
+    return True
 
 
 def _refuse_programs(path: Path) -> None:

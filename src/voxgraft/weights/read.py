@@ -134,10 +134,9 @@ def _load_pickled(path: Path) -> Any:
         _check_archive(path)
     try:
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-            # Whether the restricted unpickler manages another protocol shows when it tries.
-            warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
-            # Sparse tensors are refused right after.
-            warnings.filterwarnings("ignore", "Validating sparse tensor", UserWarning)
+            # What torch says while it tries a damaged file is of no use to the reader: the file
+            # either opens, and its content is checked below, or is refused by name.
+            warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True, mmap=modern)
     except _DAMAGE as fault:
         _raise_unreadable(path, fault)
