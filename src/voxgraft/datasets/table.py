@@ -101,7 +101,7 @@ class Table:
             image = str(self.frame["image"].iloc[rows[0]])
             if not image:
                 raise TableError(f"{where}: case {case_id!r} has no image. Fill in its path.")
-            return self.root / Path(image).expanduser()
+            return self.root / Path(image)
         if rows:
             raise TableError(
                 f"{where}: case_id {case_id!r} stands in {len(rows)} rows, so its image is not "
@@ -219,7 +219,7 @@ def write_table(table: Table, path: Path | str) -> Table:
 
 
 def _relocated(image: str, old: Path, new: Path) -> str:
-    if not image or Path(image).expanduser().is_absolute():
+    if not image or Path(image).is_absolute():
         return image
     start = old.resolve()
     return image if start == new else Path(os.path.relpath(start / image, new)).as_posix()

@@ -107,7 +107,7 @@ def voxel_sha256(voxels: Shaped[np.ndarray, "c d h w"], affine: Affine) -> str:
 def _look(case_id: str, root: Path, image: str, read_voxels: bool) -> Look:
     if not image:
         return Look(case_id, ())
-    path = root / Path(image).expanduser()
+    path = root / Path(image)
     try:
         if not read_voxels:
             header = read_header(path)
