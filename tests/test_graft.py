@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+import torchvision
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -112,6 +113,27 @@ def test_real_weights_give_the_original_features_by_another_road() -> None:
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     assert result.input_mean == pytest.approx((127 / 255,))
     assert result.input_sd == pytest.approx((128 / 255,))
+
+
+def test_mobilenetv2_gives_the_features_of_torchvisions_network() -> None:
+    """Load by order into another implementation of the architecture, torchvision's."""
+    name = "mobilenetv2_100.deep_sort_in1k"
+    state = read_state_dict(_packaged(name))
+    original = torchvision.models.mobilenet_v2(weights=None).features.eval()
+    names = list(original.state_dict())
+    original.load_state_dict(dict(zip(names, state.values(), strict=True)), strict=True)
+    result = graft(name, "mobilenetv2_3d", method="center", in_channels=3, check_parity=False)
+    image = torch.randn(1, 3, 61, 47, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = original(image)
+        found = result.encoder.eval().forward_features(image.unsqueeze(2).expand(-1, -1, 5, -1, -1))
+    torch.testing.assert_close(found, expected.unsqueeze(2), rtol=1e-4, atol=1e-4)
+
+
+def test_a_packaged_file_is_known_by_its_values() -> None:
+    source = resolve_source(_packaged(LITE0))
+    assert source.id == LITE0
+    assert graft(source, "tf_efficientnet_lite0_3d").report.source == LITE0
 
 
 @pytest.mark.parametrize("architecture", ["resnet10t", "regnetx_002", "convnext_atto"])
