@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from pathlib import Path
 from typing import Literal
 
@@ -39,22 +40,30 @@ def measured_memory_format(
     Raises:
         TrainingError: If the record is damaged.
     """
-    choices: dict[str, MemoryFormat] = {}
-    if record.is_file():
-        try:
-            choices = read_json(record)
-            damaged = not isinstance(choices, dict) or not set(choices.values()) <= set(FORMATS)
-        except (ValueError, TypeError):
-            damaged = True
-        if damaged:
-            raise TrainingError(
-                f"{record} is damaged; expected a JSON object of {' or '.join(FORMATS)} by key. "
-                "Delete it to measure again (results may change in their last bits)."
-            )
-    if key not in choices:
-        device = network.head.weight.device
-        example = torch.zeros(batch_size, network.encoder.in_channels, *size_voxels, device=device)
-        chosen = choose_memory_format(network, example)
-        choices[key] = next(name for name, layout in FORMATS.items() if layout == chosen)
-        write_json(record, choices)
+    record.parent.mkdir(parents=True, exist_ok=True)
+    with record.with_name(f".{record.name}.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)  # one measures at a time, and the first one decides
+        choices = _read_choices(record)
+        if key not in choices:
+            device = network.head.weight.device
+            shape = (batch_size, network.encoder.in_channels, *size_voxels)
+            chosen = choose_memory_format(network, torch.zeros(shape, device=device))
+            choices[key] = next(name for name, layout in FORMATS.items() if layout == chosen)
+            write_json(record, choices)
     return choices[key]
+
+
+def _read_choices(record: Path) -> dict[str, MemoryFormat]:
+    if not record.is_file():
+        return {}
+    try:
+        choices: dict[str, MemoryFormat] = read_json(record)
+        damaged = not isinstance(choices, dict) or not set(choices.values()) <= set(FORMATS)
+    except (ValueError, TypeError):
+        damaged = True
+    if damaged:
+        raise TrainingError(
+            f"{record} is damaged; expected a JSON object of {' or '.join(FORMATS)} by key. "
+            "Delete it to measure again (results may change in their last bits)."
+        )
+    return choices
