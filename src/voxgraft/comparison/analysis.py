@@ -82,7 +82,7 @@ def analyze(
             "metric_label": label,
             "higher_is_better": metric.higher_is_better,
             "level": plan.level,
-            "unit": unit,
+            "unit": study.target.unit,
         },
         "data": data_summary(study, table, folder),
         "starts": [start_row(study, start.name, grafts) for start in plan.starts],
