@@ -2,9 +2,9 @@
 
     python benchmarks/twin_speed.py [--models NAME ...] [--batch 16] [--size 32] [--repeats 5]
 
-A step is a forward and a backward pass. Both networks have the same weights and see the same batch, in turn, in both memory layouts; the
-shortest of the repeats counts. The results are compared before they are timed. Prints rows for
-BENCHMARKS.md.
+A step is a forward and a backward pass. Both networks have the same weights and see the same
+batch, in turn, in both memory layouts; the shortest of the repeats counts. The results are
+compared before they are timed. Prints rows for BENCHMARKS.md.
 """
 
 from __future__ import annotations

@@ -27,7 +27,8 @@ class Declaration:
     num_features: int
     """Length of the pooled feature vector that ``forward`` returns."""
     min_size: Size3
-    """Smallest input, in voxels, on which the network runs."""
+    """Smallest input, in voxels, on which the network runs; for a network that the registry does
+    not name, possibly a larger one."""
     preferred_size: Size3
     """Smallest input whose last feature map still has three positions along each axis."""
     twin_of: str | None

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from timm.layers.blur_pool import BlurPool2d
 from timm.models.convnext import ConvNeXt
 from timm.models.densenet import DenseNet
 from timm.models.efficientnet import EfficientNet
@@ -50,7 +51,10 @@ def _mobilenetv3(network: nn.Module) -> Layout:
 
 
 def _convnext(network: nn.Module) -> Layout:
-    pool = ("head.global_pool", "head.norm", "head.flatten", "head.pre_logits")
+    # A head that normalizes first is a plain one: its norm is norm_pre.
+    head = [name for name, _ in network.get_submodule("head").named_children()]
+    order = ("global_pool", "norm", "flatten", "pre_logits")
+    pool = tuple(f"head.{name}" for name in order if name in head)
     return ("stem", *_children(network, "stages"), "norm_pre"), pool
 
 
@@ -59,12 +63,19 @@ def _regnet(network: nn.Module) -> Layout:
 
 
 def _min_padded(network: nn.Module, strides: tuple[int, ...]) -> int:
-    """Every strided layer is padded: one voxel stays one voxel.
+    """Every strided convolution is padded: one voxel stays one voxel.
 
-    Only the mean pooling in the shortcuts of "d" networks needs its two voxels once more.
+    The mean pooling in the shortcuts of "d" networks, which rounds up, needs its two voxels once
+    more. Of networks with other pooling before a stride, which are not in the registry, this is a
+    size that suffices.
     """
-    pooled = any(isinstance(module, nn.AvgPool2d) for module in network.modules())
-    return strides[-2] + 1 if pooled and strides[-1] > strides[-2] else 1
+    pools = [module for module in network.modules() if isinstance(module, nn.AvgPool2d)]
+    blurs = any(isinstance(module, BlurPool2d) for module in network.modules())
+    if strides[-1] == 1:
+        return 1
+    if blurs or not all(pool.ceil_mode for pool in pools):
+        return strides[-1]
+    return strides[-2] + 1 if pools and strides[-1] > strides[-2] else 1
 
 
 def _min_patches(network: nn.Module, strides: tuple[int, ...]) -> int:

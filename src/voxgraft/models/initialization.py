@@ -65,9 +65,12 @@ def truncated_normal(conv: nn.Conv3d) -> None:
 
 
 def initialize_convolutions(network: nn.Module, rule: Initialization) -> None:
-    """Draw the weight of every 3D convolution anew, and set biases to zero."""
+    """Draw the weight of every 3D convolution anew, and set biases to zero.
+
+    Weights on the meta device have no values; they are left.
+    """
     for module in network.modules():
-        if isinstance(module, nn.Conv3d):
+        if isinstance(module, nn.Conv3d) and not module.weight.is_meta:
             rule(module)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

@@ -1,8 +1,8 @@
 """The rules by which each 2D layer of timm becomes its 3D counterpart.
 
-Every module of a network must be an instance of exactly one class of this page: a class with a
-rule, or one that is free of dimensions and is kept. Anything else raises: an unknown layer is
-never guessed at. No class of timm is changed.
+Every module of a network must be of a class that has a rule here, or of one that is known to work
+on volumes as it is (``dimension_free``). Anything else raises: an unknown layer is never guessed
+at. No class of timm is changed.
 """
 
 from __future__ import annotations
@@ -11,40 +11,41 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from timm.layers.activations import GELU, Sigmoid
 from timm.layers.adaptive_avgmax_pool import (
     FastAdaptiveAvgMaxPool,
     FastAdaptiveAvgPool,
     FastAdaptiveCatAvgMaxPool,
     FastAdaptiveMaxPool,
-    SelectAdaptivePool2d,
 )
-from timm.layers.classifier import ClassifierHead, NormMlpClassifierHead
+from timm.layers.blur_pool import BlurPool2d
 from timm.layers.conv2d_same import Conv2dSame
-from timm.layers.conv_bn_act import ConvNormAct
-from timm.layers.drop import DropPath
+from timm.layers.eca import EcaModule
 from timm.layers.grn import GlobalResponseNorm
-from timm.layers.mlp import GlobalResponseNormMlp, Mlp
-from timm.layers.norm import GroupNorm, GroupNorm1, LayerNorm, LayerNorm2d
+from timm.layers.layer_scale import LayerScale2d
+from timm.layers.norm import LayerNorm2d
 from timm.layers.norm_act import BatchNormAct2d
 from timm.layers.pool2d_same import AvgPool2dSame, MaxPool2dSame
 from timm.layers.squeeze_excite import EffectiveSEModule, SEModule
 from timm.models import _efficientnet_blocks as blocks
-from timm.models import convnext, densenet, efficientnet, mobilenetv3, regnet, resnet
+from timm.models import convnext
 from torch import nn
 
 from voxgraft.errors import ModelError, raise_faults
 from voxgraft.models.depth import DepthGeometry
+from voxgraft.models.dimension_free import DIMENSION_FREE
+from voxgraft.models.layers.blur import BlurPool3d
 from voxgraft.models.layers.convnext_block import ConvNeXtBlock3d
 from voxgraft.models.layers.convolution import Conv3d
 from voxgraft.models.layers.normalization import (
     BatchNormAct3d,
     ChannelLayerNorm,
     GlobalResponseNorm3d,
+    LayerScale3d,
 )
 from voxgraft.models.layers.pooling import AvgPool3d, GlobalPool3d, GlobalPooling, MaxPool3d
 from voxgraft.models.layers.squeeze_excite import (
     EffectiveSEModule3d,
+    EfficientChannelAttention3d,
     SEModule3d,
     SqueezeExcite3d,
 )
@@ -196,6 +197,19 @@ def _response_norm(layer: Any, place: Place) -> nn.Module:
     )
 
 
+def _blur_pool(layer: Any, place: Place) -> nn.Module:
+    deep = place.depth.layer(
+        place.path, layer.filt_size, layer.stride, int(layer.padding[0]), 1, place.reduction
+    )
+    return BlurPool3d(
+        layer.filt_size,
+        (deep.stride, layer.stride, layer.stride),
+        padding=int(layer.padding[0]),
+        pad_mode=layer.pad_mode,
+        flat=deep.kernel == 1,
+    )
+
+
 def _convnext_block(block: Any, place: Place) -> nn.Module:
     return ConvNeXtBlock3d(
         block.conv_dw,
@@ -234,69 +248,15 @@ RULES: Mapping[type[nn.Module], Rule] = {
     EffectiveSEModule: lambda se, _: EffectiveSEModule3d(
         se.fc, se.gate, add_maxpool=se.add_maxpool
     ),
+    EcaModule: lambda eca, _: EfficientChannelAttention3d(eca.conv, eca.act, eca.conv2, eca.gate),
+    LayerScale2d: lambda scale, _: LayerScale3d(scale.gamma),
+    BlurPool2d: _blur_pool,
     convnext.ConvNeXtBlock: _convnext_block,
 }
 """From a class of 2D layers to the rule that makes the 3D layer.
 
 A rule is given the 2D layer with its submodules already converted.
 """
-
-DIMENSION_FREE: frozenset[type[nn.Module]] = frozenset(
-    {
-        # Element by element, or over the last axis.
-        nn.Identity,
-        nn.ReLU,
-        nn.ReLU6,
-        nn.SiLU,
-        nn.GELU,
-        nn.Sigmoid,
-        nn.Hardswish,
-        nn.Hardsigmoid,
-        nn.LeakyReLU,
-        GELU,
-        Sigmoid,
-        nn.Dropout,
-        nn.Linear,
-        nn.LayerNorm,
-        LayerNorm,
-        # From the second axis on, whatever follows.
-        nn.Flatten,
-        nn.GroupNorm,
-        GroupNorm,
-        GroupNorm1,
-        # By sample.
-        DropPath,
-        # Containers whose forward only calls their submodules, adds and concatenates.
-        nn.Sequential,
-        Mlp,
-        GlobalResponseNormMlp,
-        ConvNormAct,
-        SelectAdaptivePool2d,
-        ClassifierHead,
-        NormMlpClassifierHead,
-        blocks.ConvBnAct,
-        blocks.DepthwiseSeparableConv,
-        blocks.InvertedResidual,
-        blocks.EdgeResidual,
-        resnet.BasicBlock,
-        resnet.Bottleneck,
-        densenet.DenseBlock,
-        densenet.DenseLayer,
-        densenet.DenseTransition,
-        regnet.Bottleneck,
-        regnet.RegStage,
-        convnext.ConvNeXtStage,
-        convnext.Downsample,
-        # The networks themselves; their own forward is not used.
-        resnet.ResNet,
-        densenet.DenseNet,
-        efficientnet.EfficientNet,
-        mobilenetv3.MobileNetV3,
-        convnext.ConvNeXt,
-        regnet.RegNet,
-    }
-)
-"""Classes that work on volumes as they are."""
 
 
 def modules_without_rule(network: nn.Module) -> list[str]:

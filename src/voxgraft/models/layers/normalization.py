@@ -1,4 +1,4 @@
-"""The 3D normalization layers of a twin; their tensors have timm's names."""
+"""The 3D normalization and scaling layers of a twin; their tensors have timm's names."""
 
 from __future__ import annotations
 
@@ -80,3 +80,16 @@ class GlobalResponseNorm3d(nn.Module):
         norm = torch.linalg.vector_norm(x, dim=space, keepdim=True)
         ratio = norm / (norm.mean(dim=channel, keepdim=True) + self.eps)
         return x + torch.addcmul(self.bias.view(shape), self.weight.view(shape), x * ratio)
+
+
+class LayerScale3d(nn.Module):
+    """A learned factor for each channel, as timm's ``LayerScale2d``."""
+
+    def __init__(self, gamma: nn.Parameter) -> None:
+        """Adopt the factors."""
+        super().__init__()
+        self.gamma = gamma
+
+    def forward(self, x: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b c d h w"]:
+        """Scale."""
+        return x * self.gamma.view(-1, 1, 1, 1)

@@ -1,4 +1,4 @@
-"""Squeeze-and-excitation over volumes; the submodules have timm's names."""
+"""Channel attention over volumes; the submodules have timm's names."""
 
 from __future__ import annotations
 
@@ -83,4 +83,30 @@ class EffectiveSEModule3d(nn.Module):
     def forward(self, x: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b c d h w"]:
         """Weigh the channels."""
         weighted: Tensor = x * self.gate(self.fc(squeeze(x, add_maxpool=self.add_maxpool)))
+        return weighted
+
+
+class EfficientChannelAttention3d(nn.Module):
+    """A convolution over neighboring channels instead of fully connected layers.
+
+    Source: ECA-Net, arXiv:1910.03151, section 3.2; the mean is taken over depth too.
+    """
+
+    def __init__(
+        self, conv: nn.Module, act: nn.Module | None, conv2: nn.Module | None, gate: nn.Module
+    ) -> None:
+        """Make the block around its layers; ``act`` and ``conv2`` come together or not at all."""
+        super().__init__()
+        self.conv = conv
+        self.act = act
+        self.conv2 = conv2
+        self.gate = gate
+
+    def forward(self, x: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b c d h w"]:
+        """Weigh the channels."""
+        batch, channels = x.shape[:2]
+        pooled = self.conv(x.mean((2, 3, 4)).view(batch, 1, channels))
+        if self.act is not None and self.conv2 is not None:
+            pooled = self.conv2(self.act(pooled))
+        weighted: Tensor = x * self.gate(pooled).view(batch, channels, 1, 1, 1)
         return weighted
