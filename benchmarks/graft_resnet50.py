@@ -19,7 +19,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from voxgraft.graft import graft
+from voxgraft.grafting import graft
 
 
 def fresh(path: str) -> None:

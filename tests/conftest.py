@@ -1,8 +1,9 @@
-"""Set before anything is imported: no hub. Fixtures that several rooms share."""
+"""Set before anything is imported: no hub, one thread. Fixtures that several rooms share."""
 
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["OMP_NUM_THREADS"] = "1"  # small tensors; and tests run side by side
 
 from collections.abc import Callable
 
@@ -12,7 +13,6 @@ import pytest
 
 from voxgraft.datasets import Table, read_table
 from voxgraft.volumes import Affine, Volume, write_volume
-
 
 MakeShapes = Callable[..., Table]
 

@@ -20,7 +20,7 @@ from voxgraft.datasets import (
     split_table,
     write_table,
 )
-from voxgraft.graft import graft, save_graft
+from voxgraft.grafting import graft, save_graft
 from voxgraft.inference import Evaluation, load_trained
 from voxgraft.inference import evaluate as _evaluate
 from voxgraft.inference import predict as _predict

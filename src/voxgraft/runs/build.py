@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from voxgraft.graft import Graft, graft
+from voxgraft.grafting import Graft, graft
 from voxgraft.models import Network, build_encoder, exchange_norm
 from voxgraft.recipes import ModelSettings, Recipe, StartSettings
 from voxgraft.transforms import ZScore

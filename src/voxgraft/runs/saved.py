@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voxgraft.errors import RunError
-from voxgraft.graft import Graft
+from voxgraft.grafting import Graft
 from voxgraft.models import Network, build_encoder, exchange_norm
 from voxgraft.recipes import Recipe, recipe_from_dict
 from voxgraft.runs.folder import RunFolder, open_run

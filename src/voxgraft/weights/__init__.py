@@ -1,7 +1,7 @@
 """Starting weights: where they come from, what they hold, and how they are made to fit.
 
 This room sees names, shapes and values, never networks of Voxgraft:
-:mod:`voxgraft.graft` introduces them.
+:mod:`voxgraft.grafting` introduces them.
 """
 
 from voxgraft.weights.card import Card, card_source, load_card, save_weights

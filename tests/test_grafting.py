@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from voxgraft.errors import FetchError, GraftError, ModelError, RegistryError, SourceError
-from voxgraft.graft import graft, save_graft
+from voxgraft.grafting import graft, save_graft
 from voxgraft.models import build_encoder
 from voxgraft.weights import (
     SOURCES,
