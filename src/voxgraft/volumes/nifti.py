@@ -28,6 +28,8 @@ from voxgraft.volumes.volume import Header, Volume
 _nib: Any = nibabel  # without types of its own
 _MILLIMETERS = {"meter": 1000.0, "micron": 0.001}
 _VECTOR_INTENT = 1007
+_SCANNER = 1
+"""Code for scanner coordinates; with it ITK takes the sform, whose rounding is the smaller one."""
 _RGB = ("R", "G", "B", "A")
 
 
@@ -73,8 +75,9 @@ def write_nifti(volume: Volume, path: Path) -> None:
     image.header.set_xyzt_units("mm")
     if volume.channels > 1:
         image.header.set_intent(_VECTOR_INTENT)
+    image.set_sform(matrix, code=_SCANNER)
     if volume.affine.is_orthogonal:
-        image.set_qform(matrix, code=2)
+        image.set_qform(matrix, code=_SCANNER)
     with path.open("wb") as handle:
         if path.suffix == ".gz":
             with gzip.GzipFile("", "wb", compresslevel=1, fileobj=handle, mtime=0) as packed:
