@@ -233,10 +233,10 @@ def hierarchical_bootstrap(
 ) -> Interval:
     """Bootstrap a start's mean performance over patients and training seeds.
 
-    Each replicate draws patients, the same for all seeds, and adds a draw of the seeds' error: a
-    t variable with ``seeds − 1`` degrees of freedom times the seeds' standard error, what the
-    patients explain taken off. (Drawing three seeds with replacement instead gives two thirds of
-    their variance and covers too little.) :func:`performance_interval` claims the same and is
+    Each replicate draws patients, the same for all seeds, and adds a draw of the seeds' error,
+    whose variance is itself drawn with ``seeds − 1`` degrees of freedom. (Drawing three seeds
+    with replacement instead gives two thirds of their variance and covers too little.) The ends
+    are those of BCa for the patients' draws. :func:`performance_interval` claims the same and is
     the one that a comparison uses: it covers better with few patients.
 
     Args:
@@ -286,16 +286,19 @@ def hierarchical_bootstrap(
             for counts in resampled_counts(grouped, replicates, seed)
         ]
     )
-    uncertainty = mean_uncertainty(values, spread)
-    if len(runs) > 1:
-        rng = np.random.default_rng([seed, 1])
-        noise = rng.standard_t(uncertainty.seeds_degrees, replicates)
-        draws = draws + math.sqrt(uncertainty.seeds) * noise
     defined = draws[np.isfinite(draws)]
     undefined = replicates - len(defined)
     notes = [_undefined_note(undefined, replicates), "" if len(runs) > 1 else ONE_SEED]
     if undefined > 0.05 * replicates:
         return result(math.nan, math.nan, f"{notes[0]}: too many, no interval", undefined)
-    tail = _expand(level, grouped)
-    low, high = _quantiles(np.clip(defined, *bounds), (tail, 1 - tail))
+    shares = _bca_shares(
+        lambda weights: weighted_values(metric, truth, runs, weights).mean(axis=0),
+        grouped,
+        defined,
+        estimate,
+        (1 - level) / 2,
+    )
+    uncertainty = mean_uncertainty(values, spread)
+    defined = defined + uncertainty.seed_errors(len(defined), np.random.default_rng([seed, 1]))
+    low, high = _quantiles(np.clip(defined, *bounds), shares)
     return result(low, high, "; ".join(filter(None, notes)), undefined)

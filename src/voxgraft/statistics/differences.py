@@ -121,7 +121,7 @@ def paired_difference(
     The interval is a t interval: the jackknife's variance of the difference over patients plus
     the seeds' variance. The p-value swaps the starts' answers within patients (all ``2^n`` swaps
     up to 13 patients, else drawn ones with the +1 rule) and adds to each swap a draw of the
-    seeds' error, a t variable with the seeds' degrees of freedom.
+    seeds' error.
 
     Args:
         metric: ``metric(target, score, weights=None)``.
@@ -221,13 +221,11 @@ def _with_seeds(
     observed: float, null: Floats, uncertainty: Uncertainty, seed: int, *, exact: bool
 ) -> float:
     """Return the p-value with the seeds' error added to each swap."""
-    if uncertainty.seeds <= 0 or uncertainty.seeds_degrees <= 0:
+    if uncertainty.seeds_degrees <= 0 or uncertainty.seeds_observed <= 0:
         return two_sided(observed, null, exact=exact)
-    repeats = max(1, -(-REPLICATES // len(null)))
-    wide = np.tile(null, repeats)
-    rng = np.random.default_rng([seed, 2])
-    noise = rng.standard_t(uncertainty.seeds_degrees, len(wide))
-    return two_sided(observed, wide + math.sqrt(uncertainty.seeds) * noise, exact=False)
+    wide = np.tile(null, max(1, -(-REPLICATES // len(null))))
+    errors = uncertainty.seed_errors(len(wide), np.random.default_rng([seed, 2]))
+    return two_sided(observed, wide + errors, exact=False)
 
 
 def _no_spread(

@@ -193,7 +193,7 @@ def label_savings(
 
     The start's curve is made monotone and interpolated linearly in the logarithm of the size.
     The interval draws test patients, the same for all cells, and in each cell an error of the
-    seeds (a t variable with the seeds' degrees of freedom); its ends are quantiles of the needed
+    seeds, as :func:`hierarchical_bootstrap` does; its ends are quantiles of the needed
     patients, with "already at the smallest size" below and "not reached" above all numbers. It
     does not cover another draw of training patients.
 
@@ -244,10 +244,8 @@ def label_savings(
         draws = _draws(metric, truth, cells, grouped, replicates, seed)
         rng = np.random.default_rng([seed, 3])
         for index, (values, spread) in enumerate(zip(by_seed, spreads, strict=True)):
-            noise = rng.standard_t(max(len(values) - 1, 1), replicates)
-            if spread is not None and len(values) > 1:
-                error = math.sqrt(mean_uncertainty(values, spread).seeds)
-                draws[:, index] += error * noise
+            if spread is not None:
+                draws[:, index] += mean_uncertainty(values, spread).seed_errors(replicates, rng)
         found = _needed(sizes, sign * draws[:, :-1], sign * draws[:, -1])
         found = np.sort(found[~np.isnan(found)])
         if len(found) >= 0.95 * replicates:

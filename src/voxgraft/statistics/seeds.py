@@ -29,6 +29,7 @@ class Uncertainty:
         seeds: Variance from drawing training seeds, what patients explain taken off.
         seeds_degrees: Its degrees of freedom; 0 if there is one seed only.
         seeds_observed: The same with nothing taken off.
+        seeds_own: What was taken off: the runs' own errors on the patients.
         paired: Whether the seeds' variance is that of paired differences.
     """
 
@@ -37,12 +38,30 @@ class Uncertainty:
     seeds: float
     seeds_degrees: float
     seeds_observed: float
+    seeds_own: float = 0.0
     paired: bool = False
 
     @property
     def total(self) -> float:
         """The sum of the two."""
         return self.patients + self.seeds
+
+    def seed_errors(self, draws: int, rng: np.random.Generator) -> Floats:
+        """Draw errors of the seeds, ``(draws,)``; zeros for one seed.
+
+        Each draw first takes a variance that the observed one may stem from (observed x degrees
+        / chi-square), then takes the runs' own errors off it, as far as it goes. So seeds whose
+        spread is small by chance are not taken to have no effect.
+
+        Source:
+            Weerahandi (1995), generalized inference for a variance component.
+        """
+        if self.seeds_degrees <= 0:
+            return np.zeros(draws)
+        spread = rng.chisquare(self.seeds_degrees, draws) / self.seeds_degrees
+        variance = self.seeds_observed / np.maximum(spread, 1e-12) - self.seeds_own
+        errors: Floats = np.sqrt(np.maximum(variance, 0.0)) * rng.normal(size=draws)
+        return errors
 
     def half_width(self, level: float) -> float:
         """Return how far the interval goes to either side.
@@ -84,13 +103,13 @@ class Uncertainty:
         return quantile * math.sqrt(self.total)
 
 
-def _arm(values: Floats, covariance: Floats) -> tuple[float, float]:
-    """Return (variance of the mean from seeds, the same with nothing taken off) of one arm."""
+def _arm(values: Floats, covariance: Floats) -> tuple[float, float, float]:
+    """Return (what the seeds add to the mean's variance, what was observed, own) of one arm."""
     count = len(values)
     observed = float(values.var(ddof=1)) / count
     alike = (covariance.sum() - np.trace(covariance)) / (count * (count - 1))
     own = max(0.0, float(np.trace(covariance) / count - alike))
-    return max(0.0, observed - own / count), observed
+    return max(0.0, observed - own / count), observed, own / count
 
 
 def mean_uncertainty(values: Floats, spread: Spread) -> Uncertainty:
@@ -104,8 +123,8 @@ def mean_uncertainty(values: Floats, spread: Spread) -> Uncertainty:
     patients, degrees = spread.variance(np.full(count, 1 / count))
     if count < 2:
         return Uncertainty(patients, degrees, 0.0, 0.0, 0.0)
-    seeds, observed = _arm(values, spread.covariance)
-    return Uncertainty(patients, degrees, seeds, count - 1.0, observed)
+    seeds, observed, own = _arm(values, spread.covariance)
+    return Uncertainty(patients, degrees, seeds, count - 1.0, observed, own)
 
 
 def difference_uncertainty(
@@ -128,11 +147,11 @@ def difference_uncertainty(
     covariance = spread.covariance
     if paired:
         turn = np.hstack([np.eye(count_a), -np.eye(count_a)])
-        seeds, observed = _arm(values_a - values_b, turn @ covariance @ turn.T)
-        return Uncertainty(patients, degrees, seeds, count_a - 1.0, observed, paired=True)
-    seeds_a, observed_a = _arm(values_a, covariance[:count_a, :count_a])
-    seeds_b, observed_b = _arm(values_b, covariance[count_a:, count_a:])
+        seeds, observed, own = _arm(values_a - values_b, turn @ covariance @ turn.T)
+        return Uncertainty(patients, degrees, seeds, count_a - 1.0, observed, own, paired=True)
+    seeds_a, observed_a, own_a = _arm(values_a, covariance[:count_a, :count_a])
+    seeds_b, observed_b, own_b = _arm(values_b, covariance[count_a:, count_a:])
     observed = observed_a + observed_b
     weight = observed_a**2 / (count_a - 1) + observed_b**2 / (count_b - 1)
     seed_degrees = observed**2 / weight if weight > 0 else count_a + count_b - 2.0
-    return Uncertainty(patients, degrees, seeds_a + seeds_b, seed_degrees, observed)
+    return Uncertainty(patients, degrees, seeds_a + seeds_b, seed_degrees, observed, own_a + own_b)
