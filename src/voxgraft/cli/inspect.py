@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import typer
 
-from voxgraft.cli.output import JSON_OPTION, emit_json, emit_table
+from voxgraft.cli.output import JSON_OPTION, emit_json, emit_table, say
 
 
 def inspect(
@@ -18,10 +19,33 @@ def inspect(
     from voxgraft.weights import inspect_file
 
     found = inspect_file(file)
-    listed = found.pop("tensors", None)
     if as_json:
-        emit_json(found | ({"tensors": listed} if tensors else {}))
+        emit_json(found if tensors else {k: v for k, v in found.items() if k != "entries"})
         return
-    emit_table(["what", "found"], [[key, value] for key, value in found.items()])
-    if tensors and listed is not None:
-        emit_table(["tensor", "shape"], [[name, list(shape)] for name, shape in listed.items()])
+    entries = found.pop("entries")
+    likely = found.pop("likely")
+    found["tensors"] = len(entries)
+    emit_table(["what", "found"], [[key, _words(value)] for key, value in found.items()])
+    if likely:
+        columns = ["likely architecture", "coverage", "exact", "missing", "misshapen", "extra"]
+        rows = [
+            [item["architecture"], f"{item['coverage']:.1%}", "yes" if item["exact"] else "no"]
+            + [len(item[name]) for name in ("missing", "misshapen", "extra")]
+            for item in likely
+        ]
+        emit_table(columns, rows)
+    else:
+        say("no architecture of the catalogue has these tensors")
+    if tensors:
+        emit_table(
+            ["tensor", "shape", "dtype"],
+            [[entry["name"], entry["shape"], entry["dtype"]] for entry in entries],
+        )
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {item}" for key, item in value.items()) or "-"
+    if isinstance(value, list | tuple):
+        return "; ".join(map(str, value)) or "-"
+    return "-" if value is None else str(value)

@@ -54,6 +54,7 @@ def estimate_comparison(plan: Plan, *, jobs: int = 1) -> Json:
     runs = len(arms) * len(plan.seeds)
     trials = sum(row["trials"] for row in rows)
     told = f"{hours * 60:.0f} min" if hours < 2 else f"{hours:.1f} h"
+    told = f"about {told}" if hours * 60 >= 1 else "less than a minute"
     return {
         "rows": rows,
         "runs": runs,
@@ -61,7 +62,7 @@ def estimate_comparison(plan: Plan, *, jobs: int = 1) -> Json:
         "hours": hours,
         "jobs": jobs,
         "text": (
-            f"{runs} runs and {trials} trials of learning rates: about {told} with --jobs {jobs}, "
+            f"{runs} runs and {trials} trials of learning rates: {told} with --jobs {jobs}, "
             f"without early stopping (measured over {_STEPS} steps of each start)"
         ),
     }

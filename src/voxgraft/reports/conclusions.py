@@ -78,6 +78,7 @@ def estimates_table(comparison: Comparison) -> Table:
     task, sizes = comparison.task, comparison.train_sizes
     decimals = metric_decimals(comparison)
     rows, records, notes, used = [], [], [], ""
+    remarks: dict[str, list[str]] = {}
     several = len(comparison.model_names) > 1
     for model in comparison.model_names:
         own = []
@@ -94,7 +95,8 @@ def estimates_table(comparison: Comparison) -> Table:
                 row.append(Cell(text=text, best=best[size] == start))
                 used += text
                 where = f"{model}, {start}, N = {size:,}" if several else f"{start}, N = {size:,}"
-                notes += _remarks(where, point)
+                for remark in _whys(point):
+                    remarks.setdefault(remark, []).append(where)
                 if point.flagged:
                     notes.append(f"{FLAG} {where}: {'; '.join(point.flagged)}.")
                 records.append(
@@ -110,12 +112,18 @@ def estimates_table(comparison: Comparison) -> Table:
         if sizes:
             row.append(Cell(text=estimate_text(baseline, decimals), span=len(sizes)))
         rows.append(row)
-        notes += _remarks(f"Baseline {baseline.name}", baseline)
+        for remark in _whys(baseline):
+            remarks.setdefault(remark, []).append(f"Baseline {baseline.name}")
         records.append(
             {"model": "", "start": f"baseline: {baseline.name}"}
             | baseline.model_dump(exclude={"name", "description"})
             | {"metric": task.metric}
         )
+    points = len(records) - len(comparison.baselines)
+    notes = [
+        f"{'Every start and size' if len(places) == points > 1 else '; '.join(places)}: {remark}."
+        for remark, places in remarks.items()
+    ] + notes
     if "▲" in used or "▼" in used:
         notes.append(
             f"▲ better, ▼ worse than {comparison.baseline_start}: the interval of the paired "
@@ -144,9 +152,13 @@ def estimates_table(comparison: Comparison) -> Table:
 
 def _remarks(where: str, value: Estimate) -> list[str]:
     """Return what is to be known of an estimate, or why it is absent."""
+    return [f"{where}: {remark}." for remark in _whys(value)]
+
+
+def _whys(value: Estimate) -> list[str]:
     if not value.why:
         return []
-    return [f"{where}: {'no estimate, ' if value.estimate is None else ''}{value.why}."]
+    return [f"{'no estimate, ' if value.estimate is None else ''}{value.why}"]
 
 
 def _rests_on(comparison: Comparison) -> str:
