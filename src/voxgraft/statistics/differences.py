@@ -205,8 +205,6 @@ def paired_difference(
     if spread is None:
         notes.insert(0, "too few patients of a class: no interval can be given")
         return result(nan, nan, nan if several else p_patients, p_patients, "; ".join(notes))
-    if spread.undefined:
-        notes.append(f"undefined without one of {spread.undefined} patients; these were left out")
     uncertainty = difference_uncertainty(values_a, values_b, spread, paired=pair_seeds)
     p_value = _with_seeds(value_a - value_b, null, uncertainty, seed, exact=exact)
     if uncertainty.total <= 1e-24:

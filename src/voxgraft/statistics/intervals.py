@@ -126,10 +126,8 @@ def performance_interval(
     method = f"jackknife t over patients{' and seeds' if len(runs) > 1 else ''}"
     method += f", {scale.name} scale" if scale.name != "identity" else ""
 
-    def result(low: float, high: float, note: str, used: int = 0, undefined: int = 0) -> Interval:
-        return Interval(
-            estimate, low, high, level, method, grouped.count, len(runs), used, undefined, note
-        )
+    def result(low: float, high: float, note: str, used: int = 0) -> Interval:
+        return Interval(estimate, low, high, level, method, grouped.count, len(runs), used, 0, note)
 
     if not math.isfinite(estimate):
         return result(math.nan, math.nan, "the metric is undefined for these patients")
@@ -143,15 +141,13 @@ def performance_interval(
         extended = extended_by_halves(metric, truth, runs, grouped, spread)
     uncertainty = mean_uncertainty(values, extended.spread if extended else spread)
     notes = [] if len(runs) > 1 else [ONE_SEED]
-    if spread.undefined:
-        notes.append(f"undefined without one of {spread.undefined} patients; these were left out")
     used = sum(spread.sizes)
     if uncertainty.total <= 1e-24 or (estimate in bounds and extended is None):
         low, high, text = without_spread(estimate, bounds, grouped, level)
-        return result(low, high, "; ".join([text, *notes]), used, spread.undefined)
+        return result(low, high, "; ".join([text, *notes]), used)
     middle = float(extended.estimate.mean()) if extended else estimate
     reach = uncertainty.half_width(level) * scale.slope(middle)
     center = scale.forward(middle)
     low = min(scale.backward(center - reach), estimate)
     high = max(scale.backward(center + reach), estimate)
-    return result(low, high, "; ".join(notes), used, spread.undefined)
+    return result(low, high, "; ".join(notes), used)

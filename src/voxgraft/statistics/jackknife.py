@@ -35,7 +35,6 @@ class Spread:
         degrees: Degrees of freedom of a combination's variance, from :meth:`variance`.
         parts: Covariance of each stratum.
         sizes: Patients (or groups of them) of each stratum.
-        undefined: Patients whose removal leaves the metric undefined.
         steps: Most different values, within a stratum, of the mean without one patient; two for
             a share of right decisions in one run.
     """
@@ -43,7 +42,6 @@ class Spread:
     covariance: Floats
     parts: tuple[Floats, ...]
     sizes: tuple[int, ...]
-    undefined: int
     steps: int
 
     def variance(self, combination: Floats) -> tuple[float, float]:
@@ -162,8 +160,8 @@ def spread_over_patients(
         whole: ``(runs,)`` values on all patients.
 
     Returns:
-        None where it cannot be estimated: fewer than two patients in a stratum, or a value that
-        stays undefined without one of them for half of them.
+        None where it cannot be estimated: fewer than two patients in a stratum, or a metric that
+        is undefined without one of them, as the AUROC without the only positive one.
 
     Source:
         Efron and Tibshirani (1993), section 11.5; one stratum at a time it equals DeLong's
@@ -176,23 +174,17 @@ def spread_over_patients(
     values, strata = leave_one_out(metric, target, scores, patients)
     if min(len(members) for members in strata) < 2:
         return None
-    defined: Array = np.asarray(np.isfinite(values).all(axis=0))
-    undefined = int((~defined).sum())
+    if not np.isfinite(values).all():
+        return None
     parts, sizes, steps = [], [], 0
     for members in strata:
-        kept = members[defined[members]]
-        if len(kept) < 2 or 2 * len(kept) < len(members):
-            return None
-        away = values[:, kept] - values[:, kept].mean(axis=1, keepdims=True)
-        parts.append((len(members) - 1) / len(kept) * away @ away.T)
+        left = values[:, members]
+        away = left - left.mean(axis=1, keepdims=True)
+        parts.append((len(members) - 1) / len(members) * away @ away.T)
         sizes.append(len(members))
-        steps = max(steps, len(np.unique(np.round(values[:, kept].mean(axis=0), 10))))
-    covariance = np.sum(parts, axis=0)
-    excess = (
-        _second_order(metric, target, scores, patients, values, strata, whole)
-        if undefined == 0
-        else None
-    )
+        steps = max(steps, len(np.unique(np.round(left.mean(axis=0), 10))))
+    covariance: Floats = np.sum(parts, axis=0)
+    excess = _second_order(metric, target, scores, patients, values, strata, whole)
     if excess is not None:
         covariance = covariance - excess
-    return Spread(covariance, tuple(parts), tuple(sizes), undefined, steps)
+    return Spread(covariance, tuple(parts), tuple(sizes), steps)

@@ -107,4 +107,4 @@ def extended_by_halves(
         share = np.r_[np.ones(len(members)), np.full(2, HALF)]
         parts.append((total - 1) / total * (change * share) @ change.T)
     normal = tuple(10**9 for _ in strata)
-    return Extended(estimate, Spread(np.sum(parts, axis=0), tuple(parts), normal, 0, spread.steps))
+    return Extended(estimate, Spread(np.sum(parts, axis=0), tuple(parts), normal, spread.steps))
