@@ -147,3 +147,22 @@ def test_looking_up(tmp_path):
 def test_numbers_as_ids_become_text(tmp_path):
     table = Table(small(case_id=[1, 2], patient_id=[7.0, 8.0]), tmp_path)
     assert (table.case_ids, table.patients) == (("1", "2"), ("7", "8"))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_random_damage_never_ends_in_a_raw_error(tmp_path, suffix):
+    path = tmp_path / f"t{suffix}"
+    write_table(Table(small(y=["ä", "ö"]), tmp_path), path)
+    content = path.read_bytes()
+    random = np.random.default_rng(1)
+    refused = 0
+    for _ in range(150):
+        broken = bytearray(content)
+        for place in random.integers(0, len(broken), 5):
+            broken[place] = random.integers(256)
+        path.write_bytes(broken)
+        try:
+            read_table(path)
+        except TableError as error:
+            refused += str(path) in str(error)
+    assert refused > 20

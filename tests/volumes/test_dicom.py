@@ -174,3 +174,20 @@ def test_other_files_beside_the_slices_do_not_matter(tmp_path):
 def test_a_single_slice_says_where_its_depth_comes_from(tmp_path):
     write_slice(tmp_path / "1.dcm", stored()[0], position=(0, 0, 0), series="1.2")
     assert read_volume(tmp_path).notes == ("a single slice: its thickness of 2 mm is the spacing",)
+
+
+def test_random_damage_never_ends_in_a_raw_error(tmp_path):
+    path = write_series(tmp_path, stored())[1]
+    content = path.read_bytes()
+    random = np.random.default_rng(5)
+    refused = 0
+    for _ in range(120):
+        broken = bytearray(content)
+        for place in random.integers(128, min(900, len(broken)), 4):
+            broken[place] = random.integers(256)
+        path.write_bytes(broken)
+        try:
+            read_volume(tmp_path)
+        except VolumeError as error:
+            refused += str(tmp_path) in str(error)
+    assert refused > 20

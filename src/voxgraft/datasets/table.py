@@ -25,6 +25,7 @@ from voxgraft.files import atomic_path
 SPLITS = ("train", "validation", "test")
 """Names that the column ``split`` may hold."""
 _SUFFIXES = (".csv", ".tsv", ".parquet")
+_PARQUET_DAMAGE = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
 _SEPARATORS = {".csv": ",;\t", ".tsv": "\t,;"}
 _ALSO_CALLED = {
     "case_id": ("case", "id", "scan_id", "scan", "uid"),
@@ -227,11 +228,14 @@ def _relocated(image: str, old: Path, new: Path) -> str:
 
 def _read_parquet(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError, TypeError, pyarrow.ArrowException) as error:
+        frame = pd.read_parquet(path)
+        for name in frame.columns:
+            frame[name].tolist()
+    except (*_PARQUET_DAMAGE, pyarrow.ArrowException) as error:
         raise TableError(
             f"{path}: cannot be read as Parquet: {error}. Write it again, or use CSV."
         ) from error
+    return frame
 
 
 def _read_text(path: Path, suffix: str) -> pd.DataFrame:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import numpy as np
 import pydicom
 from jaxtyping import Float, Shaped
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from voxgraft.errors import VolumeError
 from voxgraft.volumes.affine import Affine, check_spacing
@@ -39,6 +41,7 @@ _HEADER_TAGS = [
     "RescaleSlope",
     "RescaleIntercept",
 ]
+_DICOM_DAMAGE: tuple[type[Exception], ...] = (*DAMAGE, InvalidDicomError, BytesLengthException)
 _DICOMDIR = "1.2.840.10008.1.3.10"
 _WARNINGS = Lock()
 """Python's warning filters belong to the whole process: one reader changes them at a time."""
@@ -78,10 +81,22 @@ def read_dicom_header(folder: Path) -> Header:
 def series_uid(folder: Path) -> str | None:
     """Return the SeriesInstanceUID of the first DICOM image of a folder, or None without one."""
     for path in sorted(path for path in folder.iterdir() if path.is_file()):
-        dataset = _dataset(path)
-        if dataset is not None and _is_image(dataset):
-            return str(dataset.get("SeriesInstanceUID", ""))
+        try:
+            with _quiet():
+                dataset = _dataset(path)
+                if dataset is not None and _is_image(dataset):
+                    return str(dataset.get("SeriesInstanceUID", ""))
+        except _DICOM_DAMAGE:
+            continue
     return None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back pydicom's warnings on odd but readable values."""
+    with _WARNINGS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _series(folder: Path) -> tuple[Header, list[Slice]]:
@@ -101,14 +116,13 @@ def _read_slices(folder: Path) -> list[Slice]:
     for path in sorted(path for path in folder.iterdir() if path.is_file()):
         if path.name.startswith("."):
             continue
-        dataset = _dataset(path)
-        if dataset is None:
-            if path.suffix.lower() in (".dcm", ".ima"):
-                broken.append(path.name)
-        elif not _is_image(dataset):
-            other.append(f"{path.name} ({dataset.get('Modality', 'no modality')})")
-        else:
-            slices.append(_slice(path, dataset))
+        look = _look(path)
+        if isinstance(look, Slice):
+            slices.append(look)
+        elif look is not None:
+            other.append(look)
+        elif path.suffix.lower() in (".dcm", ".ima"):
+            broken.append(path.name)
     if broken:
         raise VolumeError(
             f"{folder}: {len(broken)} files are no readable DICOM: {', '.join(broken[:8])}"
@@ -127,26 +141,34 @@ def _read_slices(folder: Path) -> list[Slice]:
     )
 
 
+def _look(path: Path) -> Slice | str | None:
+    """Return a slice, the name of a DICOM object without pixels, or None if it is no DICOM."""
+    with _quiet():
+        try:
+            dataset = _dataset(path)
+            if dataset is None:
+                return None
+            if not _is_image(dataset):
+                return f"{path.name} ({dataset.get('Modality', 'no modality')})"
+        except PermissionError:
+            raise
+        except _DICOM_DAMAGE:
+            return None
+        try:
+            return _slice(path, dataset)
+        except _DICOM_DAMAGE as error:
+            raise damaged(path, "a DICOM slice", error) from error
+
+
 def _dataset(path: Path) -> pydicom.Dataset | None:
     """Return the header of a DICOM file, or None if it is none."""
     try:
-        with _WARNINGS, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                dataset = pydicom.dcmread(path, specific_tags=_HEADER_TAGS, stop_before_pixels=True)
-            except InvalidDicomError:
-                if path.suffix.lower() not in ("", ".dcm", ".ima"):
-                    return None
-                dataset = pydicom.dcmread(
-                    path, specific_tags=_HEADER_TAGS, stop_before_pixels=True, force=True
-                )
-                if "SeriesInstanceUID" not in dataset:
-                    return None
-            return dataset
-    except PermissionError:
-        raise
-    except DAMAGE:
-        return None
+        return pydicom.dcmread(path, specific_tags=_HEADER_TAGS, stop_before_pixels=True)
+    except InvalidDicomError:
+        if path.suffix.lower() not in ("", ".dcm", ".ima"):
+            return None
+    dataset = pydicom.dcmread(path, specific_tags=_HEADER_TAGS, stop_before_pixels=True, force=True)
+    return dataset if "SeriesInstanceUID" in dataset else None
 
 
 def _is_image(dataset: pydicom.Dataset) -> bool:
@@ -157,33 +179,26 @@ def _is_image(dataset: pydicom.Dataset) -> bool:
 
 
 def _slice(path: Path, dataset: pydicom.Dataset) -> Slice:
-    try:
-        with _WARNINGS, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image_type = dataset.get("ImageType") or []
-            return Slice(
-                path=path,
-                series=str(dataset.get("SeriesInstanceUID", "")),
-                description=str(dataset.get("SeriesDescription", "") or ""),
-                modality=str(dataset.get("Modality", "") or ""),
-                localizer="LOCALIZER" in [str(value).upper() for value in _values(image_type)],
-                rows=int(dataset.Rows),
-                columns=int(dataset.Columns),
-                frames=int(dataset.get("NumberOfFrames") or 1),
-                samples=int(dataset.get("SamplesPerPixel") or 1),
-                bits=int(dataset.get("BitsAllocated") or 16),
-                position=_numbers(dataset.get("ImagePositionPatient"), 3),
-                orientation=_numbers(dataset.get("ImageOrientationPatient"), 6),
-                spacing=_numbers(dataset.get("PixelSpacing"), 2),
-                thickness=_number(
-                    dataset.get("SpacingBetweenSlices") or dataset.get("SliceThickness")
-                ),
-                slope=_slope(path, dataset.get("RescaleSlope")),
-                intercept=float(dataset.get("RescaleIntercept") or 0.0),
-                inverted=dataset.get("PhotometricInterpretation") == "MONOCHROME1",
-            )
-    except DAMAGE as error:
-        raise damaged(path, "a DICOM slice", error) from error
+    image_type = dataset.get("ImageType") or []
+    return Slice(
+        path=path,
+        series=str(dataset.get("SeriesInstanceUID", "")),
+        description=str(dataset.get("SeriesDescription", "") or ""),
+        modality=str(dataset.get("Modality", "") or ""),
+        localizer="LOCALIZER" in [str(value).upper() for value in _values(image_type)],
+        rows=int(dataset.Rows),
+        columns=int(dataset.Columns),
+        frames=int(dataset.get("NumberOfFrames") or 1),
+        samples=int(dataset.get("SamplesPerPixel") or 1),
+        bits=int(dataset.get("BitsAllocated") or 16),
+        position=_numbers(dataset.get("ImagePositionPatient"), 3),
+        orientation=_numbers(dataset.get("ImageOrientationPatient"), 6),
+        spacing=_numbers(dataset.get("PixelSpacing"), 2),
+        thickness=_number(dataset.get("SpacingBetweenSlices") or dataset.get("SliceThickness")),
+        slope=_slope(dataset.get("RescaleSlope")),
+        intercept=float(dataset.get("RescaleIntercept") or 0.0),
+        inverted=dataset.get("PhotometricInterpretation") == "MONOCHROME1",
+    )
 
 
 def _values(value: Any) -> list[Any]:
@@ -201,7 +216,7 @@ def _number(value: Any) -> float | None:
     return None if value is None else abs(float(value))
 
 
-def _slope(path: Path, value: Any) -> float:
+def _slope(value: Any) -> float:
     slope = 1.0 if value is None or value == "" else float(value)
     if slope == 0 or not np.isfinite(slope):
         raise ValueError(f"RescaleSlope is {slope}, expected a number other than 0")
@@ -210,11 +225,10 @@ def _slope(path: Path, value: Any) -> float:
 
 def _pixels(item: Slice) -> Shaped[np.ndarray, "h w"]:
     try:
-        with _WARNINGS, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _quiet():
             dataset = pydicom.dcmread(item.path, force=True)
         pixels: Shaped[np.ndarray, "h w"] = dataset.pixel_array
-    except DAMAGE as error:
+    except _DICOM_DAMAGE as error:
         raise damaged(item.path, "a DICOM slice", error) from error
     if pixels.shape != (item.rows, item.columns):
         raise VolumeError(
