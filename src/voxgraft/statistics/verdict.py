@@ -52,6 +52,7 @@ def _decimals(difference: Difference) -> int:
 
 
 def _number(value: float, decimals: int, *, sign: bool = False) -> str:
+    value = value if round(value, decimals) else 0.0  # no minus before zero
     text = f"{value:{'+' if sign else ''}.{decimals}f}"
     return text.replace("-", "−")
 
