@@ -16,12 +16,12 @@ import numpy as np
 
 from voxgraft.datasets import Table, Target, split_table
 from voxgraft.datasets.importers.lidc import import_lidc
-from voxgraft.graft import graft
+from voxgraft.grafting import graft
 from voxgraft.models import Network
 from voxgraft.store import Feed, VolumeStore
 from voxgraft.tasks import build_task
 from voxgraft.training import Adapt, Optimization, fit
-from voxgraft.transforms import Preprocessing
+from voxgraft.transforms import Preprocessing, Window
 
 CASES, STEPS, BATCH, SIZE = 400, 60, 16, 32
 
@@ -33,7 +33,9 @@ def main() -> None:
         table = import_lidc(folder / "lidc", size_voxels=(SIZE, SIZE, SIZE), jobs=2)
         target = Target.infer(table.frame, "malignant")
         table = split_table(table, seed=0, target=target)
-        prepared = VolumeStore(folder / "store").prepare(table, Preprocessing(), jobs=2)
+        prepared = VolumeStore(folder / "store").prepare(
+            table, Preprocessing(intensity=Window(0, 255)), jobs=2
+        )
 
         def feed(split: str, limit: int | None) -> Feed:
             part: Table = table.split(split)
@@ -45,7 +47,7 @@ def main() -> None:
         for rate in (3e-4, 2e-3):
             found = {}
             for policy in ("never", "auto"):
-                started = graft("efficientnet_lite0.ra_in1k", "efficientnet_lite0_3d")
+                started = graft("efficientnet_lite0.tf_in1k", "tf_efficientnet_lite0_3d")
                 network = Network(
                     started.encoder,
                     1,
