@@ -58,7 +58,7 @@ def randomize() -> Callable[[nn.Module], None]:
                 norm.momentum = 1.0
             channels = next(p.shape[1] for p in network.parameters() if p.ndim == 4)
             if norms:
-                network.train()(_values((8, channels, 32, 32), 1.0, 13))
+                network.train()(_values((4, channels, 64, 64), 1.0, 13))
             network.eval()
 
     return fill
