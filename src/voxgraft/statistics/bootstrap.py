@@ -33,7 +33,7 @@ Values = Callable[[Array], Floats]
 """Weights ``(replicates, cases)`` to values ``(replicates,)``."""
 
 REPLICATES = 10_000
-FEW_PATIENTS = 100
+FEW_PATIENTS = 200
 DRAWN_AT_ONCE = 1 << 16
 """Draws held as 64-bit indices at a time: half a MiB stays in the cache."""
 

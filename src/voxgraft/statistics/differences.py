@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from voxgraft.errors import StatisticsError
-from voxgraft.statistics.intervals import UNBOUNDED
-from voxgraft.statistics.jackknife import spread_over_patients
+from voxgraft.statistics.intervals import UNBOUNDED, without_spread
+from voxgraft.statistics.jackknife import Spread, spread_over_patients
 from voxgraft.statistics.permutation import (
     comparable_scores,
     swapped_differences,
@@ -21,6 +21,7 @@ from voxgraft.statistics.permutation import (
 from voxgraft.statistics.sample import (
     Floats,
     MetricLike,
+    Patients,
     check_level,
     check_replicates,
     check_scores,
@@ -28,7 +29,8 @@ from voxgraft.statistics.sample import (
     class_strata,
     group_patients,
 )
-from voxgraft.statistics.seeds import Uncertainty, difference_uncertainty
+from voxgraft.statistics.scales import scale_of
+from voxgraft.statistics.seeds import Uncertainty, difference_uncertainty, mean_uncertainty
 
 REPLICATES = 10_000
 ONE_SEED = (
@@ -118,8 +120,9 @@ def paired_difference(
     a difference in at most ``1 − level`` of comparisons. With one seed they cover the patients
     only, and the note says so.
 
-    The interval is a t interval: the jackknife's variance of the difference over patients plus
-    the seeds' variance. The p-value swaps the starts' answers within patients (all ``2^n`` swaps
+    The interval comes from the jackknife's variance of the difference over patients plus the
+    seeds' variance, by a t quantile, and is as lopsided near a bound as those of the two starts.
+    The p-value swaps the starts' answers within patients (all ``2^n`` swaps
     up to 13 patients, else drawn ones with the +1 rule) and adds to each swap a draw of the
     seeds' error.
 
@@ -133,8 +136,8 @@ def paired_difference(
             if run ``k`` of both starts was trained on its own draw ``k`` of patients. Seeds that
             share no more than their number are better left unpaired: twice the degrees of
             freedom, and valid (wider, if anything) where the runs go together.
-        bounds: Lowest and highest value of the metric; they only serve where both starts are
-            perfect on all patients.
+        bounds: Lowest and highest value of the metric. If both are finite, each start's part of
+            the interval is lopsided near them.
         higher_is_better: Direction of the metric.
         replicates: Swaps drawn.
         seed: Of the swaps.
@@ -210,9 +213,12 @@ def paired_difference(
     if uncertainty.total <= 1e-24:
         low, high, text = _no_spread(value_a, value_b, bounds, grouped.strata(), level)
         return result(low, high, p_value, p_patients, "; ".join([text, *notes]))
-    reach = uncertainty.half_width(level)
-    middle = value_a - value_b
-    return result(middle - reach, middle + reach, p_value, p_patients, "; ".join(notes))
+    arms = (
+        _arm_ends(values_a, spread, slice(None, len(runs_a)), uncertainty, bounds, grouped, level),
+        _arm_ends(values_b, spread, slice(len(runs_a), None), uncertainty, bounds, grouped, level),
+    )
+    low, high = _lopsided(value_a - value_b, arms, uncertainty, level)
+    return result(low, high, p_value, p_patients, "; ".join(notes))
 
 
 def _with_seeds(
@@ -224,6 +230,59 @@ def _with_seeds(
     wide = np.tile(null, max(1, -(-REPLICATES // len(null))))
     errors = uncertainty.seed_errors(len(wide), np.random.default_rng([seed, 2]))
     return two_sided(observed, wide + errors, exact=False)
+
+
+Arm = tuple[float, float, float]
+"""How far a start's interval goes below and above its value, and its variance."""
+
+
+def _arm_ends(
+    values: Floats,
+    spread: Spread,
+    part: slice,
+    uncertainty: Uncertainty,
+    bounds: tuple[float, float],
+    grouped: Patients,
+    level: float,
+) -> Arm:
+    """Return how far one start reaches, by the quantile of the difference."""
+    value = float(values.mean())
+    alone = mean_uncertainty(values, spread.of(part))
+    quantile = uncertainty.half_width(level) / math.sqrt(uncertainty.total)
+    reach = quantile * math.sqrt(alone.total)
+    if not all(map(math.isfinite, bounds)):
+        return reach, reach, alone.total
+    if value in bounds or alone.total <= 1e-24:
+        low, high, _ = without_spread(value, bounds, grouped, level)
+        return value - low, high - value, alone.total
+    scale = scale_of(bounds)
+    center, step = scale.forward(value), reach * scale.slope(value)
+    low, high = scale.backward(center - step), scale.backward(center + step)
+    return value - low, high - value, alone.total
+
+
+def _lopsided(
+    difference: float, arms: tuple[Arm, Arm], uncertainty: Uncertainty, level: float
+) -> tuple[float, float]:
+    """Return ends of a difference, as lopsided as those of its two starts.
+
+    Near a bound a start's interval reaches further inward than outward. The t interval of the
+    difference is stretched by the mean square of how far the starts' are; away from bounds that
+    is 1.
+
+    Source:
+        After Zou and Donner (2008), whose recombination of the two intervals widens too much
+        where the starts go closely together.
+    """
+    plain = uncertainty.half_width(level)
+    quantile = plain / math.sqrt(uncertainty.total)
+    (below_a, above_a, variance_a), (below_b, above_b, variance_b) = arms
+    even = quantile * math.sqrt(variance_a + variance_b)
+    if even <= 0:
+        return difference - plain, difference + plain
+    down = plain * math.hypot(below_a, above_b) / even
+    up = plain * math.hypot(above_a, below_b) / even
+    return difference - down, difference + up
 
 
 def _no_spread(

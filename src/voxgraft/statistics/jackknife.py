@@ -44,6 +44,11 @@ class Spread:
     sizes: tuple[int, ...]
     steps: int
 
+    def of(self, runs: slice) -> Spread:
+        """Return the spread of some of the runs."""
+        parts = tuple(part[runs, runs] for part in self.parts)
+        return Spread(self.covariance[runs, runs], parts, self.sizes, self.steps)
+
     def variance(self, combination: Floats) -> tuple[float, float]:
         """Return variance and degrees of freedom of a linear combination of the runs' values.
 
