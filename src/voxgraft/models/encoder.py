@@ -55,11 +55,11 @@ class Encoder(nn.Module):
 
         Raises:
             ModelError: If ``x`` does not have five axes, the encoder's channels and at least its
-                minimal size.
+                minimal size; or, in training, if there is one value a channel to normalize.
         """
         self._check_input(x)
         for name in self._trunk:
-            x = self.get_submodule(name)(x)
+            x = self._run(name, x)
         return x
 
     def forward_stages(self, x: Float[Tensor, "b c d h w"]) -> list[Tensor]:
@@ -75,7 +75,7 @@ class Encoder(nn.Module):
         self._check_input(x)
         stages = []
         for name in self._trunk:
-            x = self.get_submodule(name)(x)
+            x = self._run(name, x)
             if name in self._taps:
                 stages.append(x)
             if len(stages) == len(self._taps):
@@ -85,7 +85,7 @@ class Encoder(nn.Module):
     def pool(self, features: Float[Tensor, "b f e i j"]) -> Float[Tensor, "b n"]:
         """Make a vector of the final feature map, with the operations and order of the 2D twin."""
         for name in self._pool:
-            features = self.get_submodule(name)(features)
+            features = self._run(name, features)
         return features
 
     def forward(self, x: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b n"]:
@@ -135,6 +135,19 @@ class Encoder(nn.Module):
         for layer in layers:
             layer.depth_padding = mode
         return change
+
+    def _run(self, name: str, x: Tensor) -> Tensor:
+        try:
+            out: Tensor = self.get_submodule(name)(x)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise ModelError(
+                f"batch normalization in {name!r} was given one value a channel to normalize in "
+                f"training: the map there is a single voxel of {x.shape[0]} volume. Train with at "
+                "least two volumes a batch, with larger volumes, or with group normalization."
+            ) from error
+        return out
 
     def _check_input(self, x: Tensor) -> None:
         if x.ndim != 5 or x.shape[1] != self.in_channels:
