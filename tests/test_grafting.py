@@ -406,3 +406,12 @@ def test_reading_leaves_the_source_file_as_it_was(small: Path) -> None:
     assert small.read_bytes() == before
     again = read_source(replace(result.source, file=LocalFile(path=str(small))))
     assert float(again.state["conv_stem.weight"].abs().max()) > 0
+
+
+def test_center_says_which_slices_it_cannot_see() -> None:
+    from voxgraft.models import build_encoder
+
+    notes = build_encoder("resnet18_3d").declaration.center_notes()
+    assert len(notes) == 1
+    assert "sees one slice in 32 only" in notes[0]
+    assert build_encoder("resnet18_3d", depth_stride=1).declaration.center_notes() == []

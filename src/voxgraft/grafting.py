@@ -16,7 +16,7 @@ from voxgraft.errors import GraftError
 from voxgraft.models import Encoder, build_encoder, build_reference_2d, exchange_norm
 from voxgraft.models.depth import check_choice
 from voxgraft.types import Json
-from voxgraft.weights.card import Card, load_card, save_weights
+from voxgraft.weights.card import Card, head_tensors, load_card, save_weights
 from voxgraft.weights.convert import (
     INFLATIONS,
     STEM_METHODS,
@@ -140,7 +140,8 @@ def graft(
         method="direct" if source.layout == "volume" else method,
         buffers=[name for name, _ in encoder.named_buffers()],
     )
-    notes = [*tensors.notes, *_guard(how, plan, encoder), *([source.note] if source.note else [])]
+    notes = [*tensors.notes, *_guard(how, plan, encoder), *filter(None, [source.note])]
+    notes += encoder.declaration.center_notes() if method == "center" else []
     encoder = _load(plan, encoder, converted)
     parity = _check(how, tensors, plan, encoder, converted.report) if check_parity else NOT_CHECKED
     if norm == "group" and plan.norm != "group":
@@ -159,7 +160,6 @@ def graft(
         origin=tensors.origin,
         notes=tuple(notes),
     )
-    kept = source.layout == "volume" and keep_head
     return Graft(
         encoder=encoder.train(),
         report=report,
@@ -168,7 +168,7 @@ def graft(
         input_sd=sd,
         model=plan.name,
         model_options=plan.options,
-        head_state={n: t for n, t in tensors.state.items() if kept and n.startswith("head.")},
+        head_state=head_tensors(tensors.state) if source.layout == "volume" and keep_head else {},
     )
 
 

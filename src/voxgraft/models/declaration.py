@@ -33,3 +33,15 @@ class Declaration:
     """Smallest input whose last feature map still has three positions along each axis."""
     twin_of: str | None
     """timm's name of the 2D network whose 3D twin this is, or None."""
+
+    def center_notes(self) -> list[str]:
+        """Say what inflation by ``center`` leaves unseen in this network; nothing if nothing."""
+        stride = self.strides[-1][0]
+        if stride == 1:
+            return []
+        return [
+            f"inflated by center, with a depth stride of {stride}, this network sees one slice in "
+            f"{stride} only, and just one of a volume of up to {stride} slices, until "
+            "training changes it. Inflation by average sees all; the model option depth_stride "
+            "makes the stride smaller"
+        ]

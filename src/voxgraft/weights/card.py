@@ -92,6 +92,11 @@ def save_weights(folder: Path, state: Mapping[str, Tensor], card: Card) -> Card:
     return load_card(folder)
 
 
+def head_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of saved weights that are the head's."""
+    return {name: tensor for name, tensor in state.items() if name.startswith("head.")}
+
+
 def load_card(place: str | Path) -> Card:
     """Read the card of saved weights.
 
