@@ -217,19 +217,22 @@ def main() -> None:
             rows.append(row)
             print(row, flush=True)
     minutes = (time.perf_counter() - begin) / 60
+    text = page(rows, repetitions, minutes, arguments.jobs)
+    print(f"\n{text.splitlines()[2]}")
+    if not arguments.quick:
+        write_text(RESULT, text)
+
+
+def page(rows: list[str], repetitions: int, minutes: float, jobs: int) -> str:
     outside = sum("(!)" in row for row in rows)
-    summary = f"{len(rows) - outside} of {len(rows)} cells are between 93% and 97%."
-    print(f"\n{summary} {minutes:.1f} min.")
-    if arguments.quick:
-        return
-    text = (
+    return (
         "# Simulated coverage of 95% intervals\n\n"
         f"`python benchmarks/interval_coverage.py`, {datetime.date.today().isoformat()}, "
         f"{repetitions} repetitions a cell (± is one Monte Carlo standard error), "
-        f"{minutes:.0f} min on {arguments.jobs} core(s). {summary} (!) marks the others.\n\n"
+        f"{minutes:.0f} min on {jobs} core(s). {len(rows) - outside} of {len(rows)} cells are "
+        "between 93% and 97%; (!) marks the others.\n\n"
         f"{__doc__.split(chr(10) * 2)[2]}\n\n{HEADER}\n" + "\n".join(rows) + "\n"
     )
-    write_text(RESULT, text)
 
 
 if __name__ == "__main__":

@@ -100,6 +100,7 @@ def test_nan_scores_are_named():
         (lambda: multiclass_auroc([0, 1], [0.1, 0.2]), "two classes or more"),
         (lambda: score_all("multiclass", [0, 1], np.ones((2, 2))), "must sum to 1"),
         (lambda: score_all("multilabel", [0, 1], [0.1, 0.2]), "expects both as \\(cases, labels"),
+        (lambda: METRICS["f1"].function("multilabel")(np.ones((2, 0)), np.ones((2, 0))), "labels"),
         (lambda: score_all("ordinal", [0], [0.1]), "expected one of binary"),
         (lambda: METRICS["mae"].function("binary"), "does not score 'binary' targets"),
         (lambda: get_metric("auc"), "no metric is called 'auc'"),

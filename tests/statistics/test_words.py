@@ -62,6 +62,8 @@ def test_one_seed_and_no_interval():
     assert _one(_item(n_seeds_a=1, n_seeds_b=1)).endswith(
         "1 seed. One training each: whether new trainings would agree is not tested."
     )
+    undefined = _item(estimate=math.nan, low=math.nan, high=math.nan, p_holm=math.nan, note="x")
+    assert _one(undefined).startswith("ImageNet and scratch cannot be compared at N = 100: x")
     none = _item(low=math.nan, high=math.nan, note="one patient: no difference can be tested")
     assert _one(none) == (
         "ImageNet and scratch cannot be compared at N = 100: one patient: no difference can be "

@@ -235,7 +235,7 @@ def multilabel_metric(kernel: Kernel) -> MetricFunction:
 
     def prepare(target: ArrayLike, score: ArrayLike) -> tuple[Floats, Floats]:
         checked, table = numbers(target, "target"), numbers(score, "score")
-        if checked.ndim != 2 or checked.shape != table.shape:
+        if checked.ndim != 2 or checked.shape != table.shape or checked.shape[1] == 0:
             raise MetricError(
                 f"target has shape {checked.shape} and score has shape {table.shape}; a "
                 "multi-label metric expects both as (cases, labels)."

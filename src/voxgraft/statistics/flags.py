@@ -45,11 +45,11 @@ def flag_run(
         StatisticsError: If scores or losses are no numbers.
     """
     try:
-        array = np.asarray(scores, dtype=np.float64)
+        array = np.atleast_1d(np.asarray(scores, dtype=np.float64))
         course = np.asarray([] if losses is None else losses, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise StatisticsError(f"scores and losses must be numbers ({error}).") from error
-    table = array.reshape(len(array), -1) if array.ndim else array.reshape(1, 1)
+    table = array.reshape(len(array), -1) if array.size else np.zeros((0, 1))
     flags = []
     finite = bool(np.isfinite(table).all())
     if not finite or not np.isfinite(course).all():

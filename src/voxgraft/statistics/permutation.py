@@ -123,7 +123,9 @@ def two_sided(observed: float, null: Floats, *, exact: bool) -> float:
     known = null[np.isfinite(null)]
     if len(known) == 0 or not np.isfinite(observed):
         return float("nan")
-    extreme = int(np.sum(np.abs(known) >= abs(observed) - 1e-12))
-    if exact:
-        return extreme / len(known)
+    far = np.abs(known)
+    rounding = 1e-9 * max(float(far.max()), abs(observed)) + 1e-15
+    extreme = int(np.sum(far >= abs(observed) - rounding))
+    if exact:  # no swap at all is among them
+        return max(extreme, 1) / len(known)
     return (extreme + 1) / (len(known) + 1)

@@ -47,7 +47,9 @@ def _decimals(difference: Difference) -> int:
     """Return decimals that show the interval's width with two digits."""
     width = difference.high - difference.low
     if not math.isfinite(width) or width <= 0:
-        width = abs(difference.estimate) or 1.0
+        width = abs(difference.estimate)
+    if not math.isfinite(width) or width <= 0:
+        return 3
     return min(max(3 - math.ceil(math.log10(width) + 1e-9) - 1, 0), 6)
 
 
@@ -59,6 +61,8 @@ def _number(value: float, decimals: int, *, sign: bool = False) -> str:
 
 def format_difference(difference: Difference, metric_label: str, unit: str = "") -> str:
     """Return "AUROC +0.054 [0.012, 0.097], p = 0.010 (Holm), n = 151 patients, 3 seeds"."""
+    if math.isnan(difference.estimate):
+        return f"{metric_label} undefined, n = {difference.n_patients} patients"
     decimals = max(3 if not unit else 0, _decimals(difference))
     after = f" {unit}" if unit else ""
     estimate = _number(difference.estimate, decimals, sign=True)
