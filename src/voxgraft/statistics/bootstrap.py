@@ -233,11 +233,11 @@ def hierarchical_bootstrap(
 ) -> Interval:
     """Bootstrap a start's mean performance over patients and training seeds.
 
-    Each replicate draws patients, the same for all seeds, and adds a draw of the seeds' error,
-    whose variance is itself drawn with ``seeds − 1`` degrees of freedom. (Drawing three seeds
-    with replacement instead gives two thirds of their variance and covers too little.) The ends
-    are those of BCa for the patients' draws. :func:`performance_interval` claims the same and is
-    the one that a comparison uses: it covers better with few patients.
+    Each replicate draws patients, the same for all seeds, and adds a draw of the seeds' error: a
+    t variable with ``seeds − 1`` degrees of freedom times their standard error. (Drawing three
+    seeds with replacement instead gives two thirds of their variance and covers too little.) The
+    ends are those of BCa for the patients' draws. :func:`performance_interval` claims the same
+    and is the one that a comparison uses: it covers better with few patients.
 
     Args:
         metric: ``metric(target, score, weights=None)``.
@@ -299,6 +299,7 @@ def hierarchical_bootstrap(
         (1 - level) / 2,
     )
     uncertainty = mean_uncertainty(values, spread)
-    defined = defined + uncertainty.seed_errors(len(defined), np.random.default_rng([seed, 1]))
+    rng = np.random.default_rng([seed, 1])
+    defined = defined + uncertainty.seed_errors(len(defined), rng, cautious=False)
     low, high = _quantiles(np.clip(defined, *bounds), shares)
     return result(low, high, "; ".join(filter(None, notes)), undefined)

@@ -228,7 +228,8 @@ def _with_seeds(
     if uncertainty.seeds_degrees <= 0 or uncertainty.seeds_observed <= 0:
         return two_sided(observed, null, exact=exact)
     wide = np.tile(null, max(1, -(-REPLICATES // len(null))))
-    errors = uncertainty.seed_errors(len(wide), np.random.default_rng([seed, 2]))
+    rng = np.random.default_rng([seed, 2])
+    errors = uncertainty.seed_errors(len(wide), rng, cautious=True)
     return two_sided(observed, wide + errors, exact=False)
 
 

@@ -245,7 +245,8 @@ def label_savings(
         rng = np.random.default_rng([seed, 3])
         for index, (values, spread) in enumerate(zip(by_seed, spreads, strict=True)):
             if spread is not None:
-                draws[:, index] += mean_uncertainty(values, spread).seed_errors(replicates, rng)
+                uncertainty = mean_uncertainty(values, spread)
+                draws[:, index] += uncertainty.seed_errors(replicates, rng, cautious=False)
         found = _needed(sizes, sign * draws[:, :-1], sign * draws[:, -1])
         found = np.sort(found[~np.isnan(found)])
         if len(found) >= 0.95 * replicates:

@@ -46,18 +46,22 @@ class Uncertainty:
         """The sum of the two."""
         return self.patients + self.seeds
 
-    def seed_errors(self, draws: int, rng: np.random.Generator) -> Floats:
+    def seed_errors(self, draws: int, rng: np.random.Generator, *, cautious: bool) -> Floats:
         """Draw errors of the seeds, ``(draws,)``; zeros for one seed.
 
-        Each draw first takes a variance that the observed one may stem from (observed x degrees
-        / chi-square), then takes the runs' own errors off it, as far as it goes. So seeds whose
+        Plain: a t variable times the seeds' standard error. Cautious, for small p-values: each
+        draw first takes a variance that the observed one may stem from (observed x degrees /
+        chi-square), then takes the runs' own errors off it, as far as it goes; so seeds whose
         spread is small by chance are not taken to have no effect.
 
         Source:
-            Weerahandi (1995), generalized inference for a variance component.
+            Weerahandi (1995), generalized inference for a variance component (cautious).
         """
         if self.seeds_degrees <= 0:
             return np.zeros(draws)
+        if not cautious:
+            plain: Floats = math.sqrt(self.seeds) * rng.standard_t(self.seeds_degrees, draws)
+            return plain
         spread = rng.chisquare(self.seeds_degrees, draws) / self.seeds_degrees
         variance = self.seeds_observed / np.maximum(spread, 1e-12) - self.seeds_own
         errors: Floats = np.sqrt(np.maximum(variance, 0.0)) * rng.normal(size=draws)
