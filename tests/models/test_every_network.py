@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from voxgraft.models import MODELS, Encoder, build_encoder
+from voxgraft.models.registry import table_row
 
+PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 TOLERANCE = 1e-4  # relative to the largest feature; issue 2, "It must show" 2
 SIZE = 32  # px
 
@@ -118,9 +121,12 @@ def test_the_declaration_is_true(built) -> None:
         facts = encoder.declaration
         size = facts.preferred_size
         volume = torch.empty(2, 1, *size)
+        stages, features = [], volume
         with torch.no_grad():
-            stages = encoder.forward_stages(volume)
-            features = encoder.forward_features(volume)
+            for path in encoder._trunk:
+                features = encoder.get_submodule(path)(features)
+                if path in encoder._taps:
+                    stages.append(features)
             pooled = encoder.pool(features)
     assert (facts.family, facts.twin_of) == (entry.family, entry.twin_of)
     first = next(name for name, m in encoder.named_modules() if isinstance(m, nn.Conv3d))
@@ -133,7 +139,27 @@ def test_the_declaration_is_true(built) -> None:
     assert features.shape[2:] == stages[-1].shape[2:] == (3, 3, 3)
 
 
-@every_network
+# The smallest size follows from the family and its kinds of pooling, not from width and depth.
+KINDS = [
+    "resnet18",
+    "resnet18d",
+    "seresnet50",
+    "densenet121",
+    "densenet201",
+    "mobilenetv2",
+    "mobilenetv3_small",
+    "efficientnet_lite0",
+    "tf_efficientnet_lite0",
+    "tf_efficientnetv2_s",
+    "convnext_atto",
+    "convnextv2_atto",
+    "regnetx_002",
+    "plain_resnet10",
+    "plain_resnet50",
+]
+
+
+@pytest.mark.parametrize("built", [f"{k}_3d" for k in KINDS], indirect=True, scope="module")
 def test_min_size_is_the_smallest_that_runs(built) -> None:
     encoder = built.encoder.to("meta")
     smallest = encoder.declaration.min_size
@@ -151,3 +177,16 @@ def test_min_size_is_the_smallest_that_runs(built) -> None:
 def run_unchecked(encoder: Encoder, x: Tensor) -> None:
     for name in encoder._trunk:
         x = encoder.get_submodule(name)(x)
+
+
+@every_network
+def test_the_page_has_the_networks_row(built) -> None:
+    row = table_row(MODELS.get(built.name), built.encoder)
+    assert row in PAGE.read_text(), "regenerate the table of docs/models.md with models_table()"
+
+
+def test_the_page_has_no_other_networks() -> None:
+    rows = [
+        line for line in PAGE.read_text().splitlines() if line.startswith("| `") and "_3d`" in line
+    ]
+    assert [row.split("`")[1] for row in rows] == NAMES

@@ -153,13 +153,19 @@ def models_table() -> str:
     for entry in MODELS:
         with torch.device("meta"):
             encoder = entry.build()
-        facts = encoder.declaration
-        count = sum(parameter.numel() for parameter in encoder.parameters()) / 1e6
-        rows.append(
-            f"| `{entry.name}` | {f'`{entry.twin_of}`' if entry.twin_of else '—'} | {count:.1f} "
-            f"| {facts.num_features} | {_size(facts.strides[-1])} | {_size(facts.min_size)} |"
-        )
+        rows.append(table_row(entry, encoder))
     return "\n".join(rows)
+
+
+def table_row(entry: ModelEntry, encoder: Encoder) -> str:
+    """Return a network's row of :func:`models_table`."""
+    facts = encoder.declaration
+    count = sum(parameter.numel() for parameter in encoder.parameters()) / 1e6
+    twin_of = f"`{entry.twin_of}`" if entry.twin_of else "—"
+    return (
+        f"| `{entry.name}` | {twin_of} | {count:.1f} | {facts.num_features} "
+        f"| {_size(facts.strides[-1])} | {_size(facts.min_size)} |"
+    )
 
 
 def _size(size: tuple[int, int, int]) -> str:
