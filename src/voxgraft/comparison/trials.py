@@ -45,7 +45,8 @@ def choose_rate(study: Study, arm: Arm, folder: Path) -> Json:
         trials[rate] = FitResult(**run.result()["fit"])
     higher = get_metric(study.metric).higher_is_better
     choice = pick_learning_rate(trials, higher_is_better=higher)
-    flags = [f"at the {choice.edge} rate of the grid"] if choice.edge else []
+    at_edge = choice.edge and len(choice.grid) > 2  # of two rates, each is at an edge
+    flags = [f"at the {choice.edge} rate of the grid"] if at_edge else []
     if all(choice.diverged):
         flags.append("every rate diverged")
     return row | {
