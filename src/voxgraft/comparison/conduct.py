@@ -92,8 +92,8 @@ def execute(engine: LocalEngine, wanted: list[tuple[Path, Recipe]], description:
         begin_run(path, recipe)
     todo = [(path, recipe) for path, recipe in wanted if not RunFolder(path).finished]
     done = len(wanted) - len(todo)
-    total = sum(recipe.optimization.steps for _, recipe in wanted)
-    steps_left = {path: recipe.optimization.steps for path, recipe in todo}
+    total = sum(_steps(recipe) for _, recipe in wanted)
+    steps_left = {path: _steps(recipe) for path, recipe in todo}
     finished_steps = total - sum(steps_left.values())
     counts = {"finished": done, "failed": 0}
 
@@ -116,6 +116,11 @@ def execute(engine: LocalEngine, wanted: list[tuple[Path, Recipe]], description:
         for path, _ in todo:
             (path / "failure.json").unlink(missing_ok=True)
         engine.execute([path for path, _ in todo], heed)
+
+
+def _steps(recipe: Recipe) -> int:
+    """Return what a run counts in the bar: a probe trains nothing and is quick."""
+    return 1 if recipe.start.adapt.method == "probe" else recipe.optimization.steps
 
 
 @contextmanager
