@@ -12,7 +12,7 @@ from voxgraft.cli.output import JSON_OPTION, say
 
 def demo(
     out: Path | None = typer.Option(None, "--out", help="Folder of the comparison; resumes there."),
-    quick: bool = typer.Option(False, "--quick", help="A small version: about 2 minutes."),
+    quick: bool = typer.Option(False, "--quick", help="A small version: 2 to 4 minutes."),
     jobs: int | None = typer.Option(None, min=1, help="Runs side by side; all cores by default."),
     as_json: bool = JSON_OPTION,
 ) -> None:
