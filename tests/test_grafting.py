@@ -388,13 +388,10 @@ def test_impossible_wishes(small: Path) -> None:
         graft(source, SMALL_MODEL, model_options={"width": 2})
     with pytest.raises(RegistryError, match="no model is called 'nothing'"):
         graft(source, "nothing")
+    with pytest.raises(GraftError, match="are unexplained"):
+        graft(source, "plain_resnet10_3d")  # no twin of anything
     with pytest.raises(GraftError, match="was trained on video"):
         graft(replace(resolve_source(source), layout="video"), SMALL_MODEL)
-
-
-def test_a_plain_network_is_no_twin(small: Path) -> None:
-    with pytest.raises(GraftError, match="are unexplained"):
-        graft(f"timm:mobilenetv3_small_050@{small}", "plain_resnet10_3d")
 
 
 def test_reading_leaves_the_source_file_as_it_was(small: Path) -> None:
@@ -406,12 +403,3 @@ def test_reading_leaves_the_source_file_as_it_was(small: Path) -> None:
     assert small.read_bytes() == before
     again = read_source(replace(result.source, file=LocalFile(path=str(small))))
     assert float(again.state["conv_stem.weight"].abs().max()) > 0
-
-
-def test_center_says_which_slices_it_cannot_see() -> None:
-    from voxgraft.models import build_encoder
-
-    notes = build_encoder("resnet18_3d").declaration.center_notes()
-    assert len(notes) == 1
-    assert "sees one slice in 32 only" in notes[0]
-    assert build_encoder("resnet18_3d", depth_stride=1).declaration.center_notes() == []
