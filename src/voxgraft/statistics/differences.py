@@ -225,7 +225,7 @@ def _with_seeds(
     observed: float, null: Floats, uncertainty: Uncertainty, seed: int, *, exact: bool
 ) -> float:
     """Return the p-value with the seeds' error added to each swap."""
-    if uncertainty.seeds_degrees <= 0 or uncertainty.seeds_observed <= 0:
+    if uncertainty.seeds_degrees <= 0 or uncertainty.observed <= 0:
         return two_sided(observed, null, exact=exact)
     wide = np.tile(null, max(1, -(-REPLICATES // len(null))))
     rng = np.random.default_rng([seed, 2])
