@@ -2,16 +2,18 @@
 
 from voxgraft.models.declaration import Declaration
 from voxgraft.models.encoder import Encoder
+from voxgraft.models.entry import ModelEntry
 from voxgraft.models.memory_format import choose_memory_format
 from voxgraft.models.network import Network
 from voxgraft.models.norm_exchange import exchange_norm
 from voxgraft.models.registry import (
     MODELS,
-    ModelEntry,
     build_encoder,
     build_reference_2d,
+    model_options,
     models_table,
 )
+from voxgraft.models.sequential import SequentialEncoder
 
 __all__ = [
     "MODELS",
@@ -19,9 +21,11 @@ __all__ = [
     "Encoder",
     "ModelEntry",
     "Network",
+    "SequentialEncoder",
     "build_encoder",
     "build_reference_2d",
     "choose_memory_format",
     "exchange_norm",
+    "model_options",
     "models_table",
 ]

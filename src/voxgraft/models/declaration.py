@@ -3,8 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from voxgraft.types import Size3
+
+Native = Literal["image", "video", "volume"]
+"""What the published weights of an architecture were trained on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Positions:
+    """A learned table of positions, which a graft resizes where the source's grid differs."""
+
+    name: str
+    """State-dict name of the table."""
+    kind: Literal["absolute", "relative"]
+    """``"absolute"``: a vector a token, ``(1, prefix + tokens, channels)`` or ``(prefix + tokens,
+    channels)``; ``"relative"``: Swin's bias, ``((2d-1)(2h-1)(2w-1), heads)``."""
+    grid: Size3
+    """Tokens along (depth, height, width): of the input, or of a window (``"relative"``)."""
+    prefix: int = 0
+    """Rows before those of the tokens (class token, registers)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +52,22 @@ class Declaration:
     """Smallest input whose last feature map still has three positions along each axis."""
     twin_of: str | None
     """timm's name of the 2D network whose 3D twin this is, or None."""
+    native: Native = "image"
+    """What the published weights of this architecture were trained on."""
+    reference: str | None = None
+    """The public implementation that this network equals (``torchvision.models.video.r3d_18``),
+    where it is no twin; None for networks of our own."""
+    more_stems: tuple[str, ...] = ()
+    """Further kernels that take the input, of a network with several pathways."""
+    positions: tuple[Positions, ...] = ()
+    """Learned tables of positions."""
+    gradient_checkpointing: bool = True
+    """Whether :meth:`Encoder.set_gradient_checkpointing` has an effect."""
+
+    @property
+    def stems(self) -> frozenset[str]:
+        """State-dict names of all kernels that take the input."""
+        return frozenset({self.stem, *self.more_stems})
 
     def center_notes(self) -> list[str]:
         """Say what inflation by ``center`` leaves unseen in this network; nothing if nothing."""

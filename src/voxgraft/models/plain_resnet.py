@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from voxgraft.errors import ModelError
 from voxgraft.models.declaration import Declaration
 from voxgraft.models.depth import DepthGeometry
-from voxgraft.models.encoder import Encoder
 from voxgraft.models.initialization import initialize_convolutions, kaiming_fan_out, seeded
 from voxgraft.models.layers.convolution import Conv3d
 from voxgraft.models.layers.pooling import GlobalPool3d
+from voxgraft.models.sequential import SequentialEncoder
 from voxgraft.models.twin import check_options, preferred_size
 
 _WIDTHS = (64, 128, 256, 512)
@@ -109,7 +109,7 @@ def _shortcut(
     )
 
 
-class PlainResNet(Encoder):
+class PlainResNet(SequentialEncoder):
     """A 3D ResNet that reduces the plane by 16 and the depth by 8, and has no max pooling.
 
     With basic blocks of depths (2, 2, 2, 2) and three channels it is torchvision's ``r3d_18``.

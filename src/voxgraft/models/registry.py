@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import timm
 import torch
 from torch import nn
 
 from voxgraft.errors import ModelError
-from voxgraft.models import twin
+from voxgraft.models import slicewise, tokens, twin, video, volumetric
 from voxgraft.models.catalog import FAMILY_OF_PREFIX, PLAIN, TWINS
-from voxgraft.models.depth import DepthKernel, DepthPadding
 from voxgraft.models.encoder import Encoder
+from voxgraft.models.entry import TWIN_OPTIONS, ModelEntry
 from voxgraft.models.plain_resnet import build_plain_resnet
 from voxgraft.registry import Registry
 
 _TIMM_PREFIX = "timm3d:"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelEntry:
-    """A network of the registry."""
-
-    name: str
-    description: str
-    """What it is, in one line."""
-    family: str
-    twin_of: str | None
-    """timm's name of the 2D network whose 3D twin this is, or None."""
-    build: Callable[..., Encoder]
-    """Builds it; takes the keyword arguments of :func:`build_encoder`."""
 
 
 MODELS: Registry[ModelEntry] = Registry("model")
@@ -49,6 +33,7 @@ def _register_all() -> None:
             family=family,
             twin_of=architecture,
             build=partial(twin.build_twin, architecture),
+            options=TWIN_OPTIONS,
         )
         MODELS.register(name, entry)
     for name, (block, depths) in PLAIN.items():
@@ -57,64 +42,69 @@ def _register_all() -> None:
             name=name,
             description=f"plain 3D ResNet of {block} blocks {depths}, stem (3, 7, 7), no pooling",
             family="plain_resnet",
-            twin_of=None,
             build=partial(build_plain_resnet, kind_of_block, depths),
+            options=TWIN_OPTIONS,
         )
         MODELS.register(name, entry)
+    for room in (video, tokens, volumetric, slicewise):
+        for entry in room.ENTRIES:
+            MODELS.register(entry.name, entry)
 
 
 _register_all()
 
 
-def build_encoder(
-    name: str,
-    *,
-    in_channels: int = 1,
-    depth_padding: DepthPadding = "zeros",
-    depth_kernel: DepthKernel = "full",
-    depth_stride: int | None = None,
-    drop_path: float = 0.0,
-    seed: int | None = None,
-) -> Encoder:
+def build_encoder(name: str, *, in_channels: int = 1, **options: Any) -> Encoder:
     """Build a network without its head, with random weights.
+
+    Every network takes ``seed``: the same seed gives the same weights; None, the default, draws
+    from PyTorch's global generator. What else it takes, `voxgraft models NAME` and
+    :func:`model_options` name; twins of timm's networks take
+
+    - ``depth_padding``: what lies beyond the first and last slice, for convolutions and mean
+      pooling: ``"zeros"``, or ``"replicate"``: the border slice again. Can be switched later:
+      :meth:`Encoder.set_depth_padding`.
+    - ``depth_kernel``: ``"full"``: kernels are as deep as high; ``"flat"``: one slice deep.
+    - ``depth_stride``: total reduction along depth, by default the network's own. Smaller values,
+      for thick slices, leave the depth whole in the layers nearest the input.
+    - ``drop_path``: probability of stochastic depth in the deepest block.
 
     Args:
         name: A name of the registry; or ``timm3d:NAME`` or ``NAME_3d`` for the twin of any other
             of timm's networks all of whose modules have a 3D rule.
         in_channels: Channels of the volumes.
-        depth_padding: What lies beyond the first and last slice, for convolutions and mean
-            pooling: ``"zeros"``, or ``"replicate"``: the border slice again. Can be switched later:
-            :meth:`Encoder.set_depth_padding`.
-        depth_kernel: ``"full"``: kernels are as deep as high; ``"flat"``: one slice deep.
-        depth_stride: Total reduction along depth, by default the network's own. Smaller values,
-            for thick slices, leave the depth whole in the layers nearest the input.
-        drop_path: Probability of stochastic depth in the deepest block.
-        seed: Seed of the random weights: the same seed gives the same weights. None draws from
-            PyTorch's global generator.
+        **options: Options of that network.
 
     Returns:
         The encoder, in training mode.
 
     Raises:
         RegistryError: If no network has that name; near names are suggested.
-        ModelError: If an option is impossible, or a module of timm's network has no 3D rule.
+        ModelError: If an option is unknown or impossible, or a module of timm's network has no 3D
+            rule.
     """
-    if name in MODELS:
-        build = MODELS.get(name).build
-    else:
-        architecture = _timm_name(name)
-        if architecture is None:
-            build = MODELS.get(name).build
-        else:
-            build = partial(twin.build_twin, architecture)
-    return build(
-        in_channels=in_channels,
-        depth_padding=depth_padding,
-        depth_kernel=depth_kernel,
-        depth_stride=depth_stride,
-        drop_path=drop_path,
-        seed=seed,
-    )
+    known = model_options(name)
+    wrong = [repr(option) for option in options if option not in known]
+    if wrong:
+        raise ModelError(
+            f"{name} has no option {', '.join(wrong)}; it takes {', '.join(sorted(known))}. "
+            "Leave out what it does not take, or choose another network."
+        )
+    architecture = None if name in MODELS else _timm_name(name)
+    if architecture is None:
+        return MODELS.get(name).build(in_channels=in_channels, **options)
+    return twin.build_twin(architecture, in_channels=in_channels, **options)
+
+
+def model_options(name: str) -> frozenset[str]:
+    """Return the options that a network takes, beside ``in_channels``.
+
+    Raises:
+        RegistryError: If no network has that name.
+    """
+    if name not in MODELS and _timm_name(name) is not None:
+        return TWIN_OPTIONS
+    return MODELS.get(name).options
 
 
 def _timm_name(name: str) -> str | None:

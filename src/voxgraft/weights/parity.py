@@ -143,6 +143,21 @@ def parity_probe(
     return image, flat.unsqueeze(2).expand(-1, -1, depth, -1, -1).contiguous()
 
 
+def volume_probe(
+    channels: int, own: int, size_voxels: Size3, stem: StemMethod
+) -> tuple[Tensor, Tensor]:
+    """Return a volume for a network of ``channels`` and the one of ``own`` that must answer alike.
+
+    As :func:`parity_probe`, with noise that varies along depth.
+
+    Returns:
+        ``(1, channels, d, h, w)`` and ``(1, own, d, h, w)``.
+    """
+    depth, height, width = size_voxels
+    flat, volume = parity_probe(channels, own, (1, depth * height, width), stem)
+    return flat.view(1, channels, *size_voxels), volume.view(1, own, *size_voxels)
+
+
 def changed_tensors(
     own: Mapping[str, Tensor],
     given: Mapping[str, Tensor],

@@ -15,6 +15,7 @@ from voxgraft.types import Json
 from voxgraft.weights.card import CARD_FILE, load_card
 from voxgraft.weights.catalog import SOURCES
 from voxgraft.weights.convert.convert import BUFFER_NAMES
+from voxgraft.weights.convert.rules import Rename
 from voxgraft.weights.digests import digest_faults, tensor_digests
 from voxgraft.weights.layouts import KEY_LAYOUTS, key_layout
 from voxgraft.weights.read import read_checkpoint
@@ -87,7 +88,8 @@ def _likeness(state: Mapping[str, Tensor], architecture: str, layout: str) -> Li
     shapes: dict[str, tuple[int, ...]] = {}
     for name, tensor in state.items():
         for rule in rules:
-            name = rule.rename(name)
+            if isinstance(rule, Rename):
+                name = rule.rename(name)
         shapes[name] = tuple(tensor.shape)
     wanted = {
         name: shape

@@ -35,7 +35,30 @@ class HubFile:
     revision: str = "main"
 
 
-Origin = PackageFile | HubFile | LocalFile
+@dataclass(frozen=True, kw_only=True)
+class WebFile:
+    """A file at an address."""
+
+    url: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BroughtFile:
+    """A file that a person must bring: behind a form, a drive or a licence."""
+
+    where: str
+    """Where it is to be had, in words."""
+    filename: str
+
+
+Origin = PackageFile | HubFile | WebFile | BroughtFile | LocalFile
+_ORIGINS: Mapping[str, type[Origin]] = {
+    "package": PackageFile,
+    "hub": HubFile,
+    "web": WebFile,
+    "brought": BroughtFile,
+    "local": LocalFile,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +121,8 @@ class Source:
     """Convolutions that take the image, by module name in the architecture."""
     head: tuple[str, ...]
     """Modules of the classifier, by name in the architecture; empty if the file has none."""
+    decoder: tuple[str, ...] = ()
+    """Modules of a decoder, which an encoder does not take; by name in the architecture."""
     parameters: int | None
     """Trainable values of the whole network, head included where the file has it."""
     head_parameters: int = 0
@@ -120,6 +145,11 @@ class Source:
     """What else a person should know before using it."""
 
     @property
+    def saved(self) -> bool:
+        """Whether Voxgraft wrote the weights, with a card: a run, or a saved graft."""
+        return bool(self.tensor_digests_given)
+
+    @property
     def tensor_digests(self) -> Mapping[str, str]:
         """Digest of each tensor of the file, by the file's own names; empty if not known."""
         if self.digests is None:
@@ -133,6 +163,10 @@ class Source:
             return f"{self.file.member} of the package {self.file.package}=={self.file.version}"
         if isinstance(self.file, HubFile):
             return f"{self.file.filename} of hf-hub:{self.file.repository}@{self.file.revision}"
+        if isinstance(self.file, WebFile):
+            return self.file.url
+        if isinstance(self.file, BroughtFile):
+            return f"{self.file.filename}, to be brought from {self.file.where}"
         return self.file.path
 
     def to_dict(self) -> Json:
@@ -142,7 +176,7 @@ class Source:
             for item in fields(self)
             if item.name not in {"file", "input", "tensor_digests_given"}
         }
-        kind = {PackageFile: "package", HubFile: "hub", LocalFile: "local"}[type(self.file)]
+        kind = next(kind for kind, origin in _ORIGINS.items() if type(self.file) is origin)
         return {**plain, "file": {"kind": kind, **asdict(self.file)}, "input": asdict(self.input)}
 
 
@@ -152,14 +186,9 @@ def source_from_dict(entry: Mapping[str, Any]) -> Source:
     Raises:
         SourceError: If a field is missing, unknown or of another kind.
     """
-    kinds: dict[str, type[PackageFile | HubFile | LocalFile]] = {
-        "package": PackageFile,
-        "hub": HubFile,
-        "local": LocalFile,
-    }
     try:
         file = dict(entry["file"])
-        origin = kinds[file.pop("kind")](**file)
+        origin = _ORIGINS[file.pop("kind")](**file)
         contract = InputContract(**{key: _tuples(item) for key, item in entry["input"].items()})
         rest = {key: _tuples(item) for key, item in entry.items() if key not in {"file", "input"}}
         return Source(file=origin, input=contract, **rest)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from voxgraft.errors import SourceError
-from voxgraft.weights.convert.rules import Drop, Rename
-from voxgraft.weights.source import Source
+from voxgraft.weights.convert.rules import Rename
 
 _LITE_BLOCKS: Mapping[str, Sequence[int]] = {
     "0": (1, 2, 2, 3, 3, 4, 1),
@@ -25,11 +23,7 @@ def _timm(architecture: str) -> tuple[Rename, ...]:
     return ()
 
 
-def _voxgraft(architecture: str) -> tuple[Rename, ...]:
-    return (Rename(r"^encoder\.", ""),)
-
-
-def _numbered_blocks(prefix: str, first: int, lengths: Sequence[int]) -> list[Rename]:
+def numbered_blocks(prefix: str, first: int, lengths: Sequence[int]) -> list[Rename]:
     """Turn blocks that are numbered through into stages of blocks."""
     rules = []
     number = first
@@ -40,7 +34,7 @@ def _numbered_blocks(prefix: str, first: int, lengths: Sequence[int]) -> list[Re
     return rules
 
 
-def _parts(where: str, names: Mapping[str, str]) -> list[Rename]:
+def parts(where: str, names: Mapping[str, str]) -> list[Rename]:
     """Rename parts of a block; ``where`` matches the block's name, dot included."""
     return [Rename(rf"^({where}){old}\.", rf"\g<1>{new}.") for old, new in names.items()]
 
@@ -67,9 +61,9 @@ def _efficientnet_lite_pytorch(architecture: str) -> tuple[Rename, ...]:
         "_bn2": "bn3",
     }
     return (
-        *_numbered_blocks("_blocks", 0, _LITE_BLOCKS[variant]),
-        *_parts(r"blocks\.0\.0\.", separable),
-        *_parts(r"blocks\.\d+\.\d+\.", inverted),
+        *numbered_blocks("_blocks", 0, _LITE_BLOCKS[variant]),
+        *parts(r"blocks\.0\.0\.", separable),
+        *parts(r"blocks\.\d+\.\d+\.", inverted),
         Rename(r"^_conv_stem\.", "conv_stem."),
         Rename(r"^_bn0\.", "bn1."),
         Rename(r"^_conv_head\.", "conv_head."),
@@ -93,45 +87,26 @@ def _mobilenetv2_flat(architecture: str) -> tuple[Rename, ...]:
         Rename(r"^features\.0\.1\.", "bn1."),
         Rename(r"^features\.18\.0\.", "conv_head."),
         Rename(r"^features\.18\.1\.", "bn2."),
-        *_numbered_blocks("features", 1, _MOBILENETV2_BLOCKS),
-        *_parts(r"blocks\.0\.0\.", {rf"conv\.{old}": new for old, new in separable.items()}),
-        *_parts(r"blocks\.[1-6]\.\d+\.", {rf"conv\.{old}": new for old, new in inverted.items()}),
+        *numbered_blocks("features", 1, _MOBILENETV2_BLOCKS),
+        *parts(r"blocks\.0\.0\.", {rf"conv\.{old}": new for old, new in separable.items()}),
+        *parts(r"blocks\.[1-6]\.\d+\.", {rf"conv\.{old}": new for old, new in inverted.items()}),
     )
 
 
-KEY_LAYOUTS: Mapping[str, Callable[[str], tuple[Rename, ...]]] = {
+LAYOUTS: Mapping[str, Callable[[str], tuple[Rename, ...]]] = {
     "timm": _timm,
     "efficientnet-lite-pytorch": _efficientnet_lite_pytorch,
     "mobilenetv2-flat": _mobilenetv2_flat,
-    "voxgraft": _voxgraft,
 }
-"""Name of each layout, and the rules from its names to those of an architecture."""
 
-
-def naming_rules(source: Source) -> tuple[Rename | Drop, ...]:
-    """Return the rules from a source's own tensor names to its architecture's, without its head.
-
-    Raises:
-        SourceError: If the layout is unknown, or is not one of the architecture's.
-    """
-    if source.key_layout not in KEY_LAYOUTS:
-        raise SourceError(
-            f"source {source.id!r} has the key layout {source.key_layout!r}, expected one of "
-            f"{', '.join(KEY_LAYOUTS)}."
-        )
-    drops = [
-        Drop(rf"{re.escape(head)}\..*", f"the source's own head ({head}); the task brings its own")
-        for head in source.head
-    ]
-    return (*KEY_LAYOUTS[source.key_layout](source.architecture), *drops)
-
-
-def key_layout(names: Collection[str]) -> str:
-    """Return the layout that a file's tensor names speak for; ``"timm"`` where none is special."""
-    if "_conv_stem.weight" in names and "_bn0.weight" in names:
-        return "efficientnet-lite-pytorch"
-    if "features.0.0.weight" in names and "features.1.conv.0.weight" in names:
-        return "mobilenetv2-flat"
-    if names and all(name.startswith(("encoder.", "head.")) for name in names):
-        return "voxgraft"
-    return "timm"
+SIGNS: tuple[tuple[str, Callable[[Collection[str]], bool]], ...] = (
+    (
+        "efficientnet-lite-pytorch",
+        lambda names: "_conv_stem.weight" in names and "_bn0.weight" in names,
+    ),
+    (
+        "mobilenetv2-flat",
+        lambda names: "features.0.0.weight" in names and "features.1.conv.0.weight" in names,
+    ),
+)
+"""What tensor names speak for a layout: the first that holds counts."""

@@ -1,0 +1,143 @@
+"""Whether a grafted network computes what its source did."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from voxgraft.errors import GraftError
+from voxgraft.grafting.plan import How, Plan, rules_for
+from voxgraft.models import Encoder, build_reference_2d
+from voxgraft.weights.convert import convert
+from voxgraft.weights.fetch import SourceTensors
+from voxgraft.weights.parity import (
+    TOLERANCE,
+    changed_tensors,
+    compare_features,
+    parity_probe,
+    probe_size,
+    volume_probe,
+)
+from voxgraft.weights.report import NOT_CHECKED, GraftReport, Parity
+
+_COUNTER = "num_batches_tracked"
+
+
+def check_graft(
+    how: How, tensors: SourceTensors, plan: Plan, encoder: Encoder, report: GraftReport
+) -> Parity:
+    """Compare a grafted network with the one that its source was trained in.
+
+    Raises:
+        GraftError: If they differ.
+    """
+    direct = how.source.saved or how.source.layout != "image"
+    if direct:
+        wrong = changed_tensors(encoder.state_dict(), tensors.state, report.loaded)
+        if wrong:
+            raise GraftError(
+                f"{len(wrong)} tensors of {plan.name} are not those of {how.source.id!r}, the "
+                f"first {wrong[0]}. Nothing may train on this."
+            )
+        if not report.adapted:
+            where = f"{len(report.loaded)} loaded tensors, bit by bit against the file"
+            return Parity(max_abs_error=0.0, tolerance=0.0, where=where, relative_error=0.0)
+    fresh = [v["name"] for v in report.fresh if v["name"].rpartition(".")[2] != _COUNTER]
+    resized = [verdict["name"] for verdict in report.adapted if "kernel" in verdict["how"]]
+    if fresh or resized:
+        kind = "fresh" if fresh else "resized"
+        where = f"not checked: {len(fresh or resized)} tensors are {kind}, by a rule"
+        return replace(NOT_CHECKED, where=where)
+    if direct:
+        return _compare_channels(how, tensors, plan, encoder)
+    return _compare(how, plan, encoder, _reference(how, tensors, encoder))
+
+
+def _reference(how: How, tensors: SourceTensors, encoder: Encoder) -> nn.Module:
+    """Build the 2D network that the encoder is the twin of, with the source's own tensors."""
+    name = f"timm3d:{encoder.declaration.twin_of}"
+    with torch.device("meta"):
+        reference = build_reference_2d(name, in_channels=how.source.input.channels)
+    shapes = {name: tuple(tensor.shape) for name, tensor in reference.state_dict().items()}
+    state = convert(tensors.state, shapes, how.naming, source=how.source.id, model=name).state
+    state |= {name: torch.zeros((), dtype=torch.long) for name in shapes if name not in state}
+    reference.load_state_dict(state, strict=True, assign=True)
+    return reference.eval()
+
+
+def _compare(how: How, plan: Plan, encoder: Encoder, reference: nn.Module) -> Parity:
+    declared = encoder.declaration
+    image, volume = parity_probe(
+        how.source.input.channels,
+        encoder.in_channels,
+        probe_size(declared.min_size, declared.strides[-1]),
+        how.stem,
+    )
+    flat: Any = reference
+    average = how.method == "average"
+    training, padding = encoder.training, encoder.depth_padding or "no"
+    encoder.eval()
+    change = encoder.set_depth_padding("replicate") if average else nullcontext()
+    with change:
+        comparison = compare_features(
+            lambda: (flat.forward_features(image), reference(image)),
+            lambda: (encoder.forward_features(volume), encoder(volume)),
+            reference,
+            encoder,
+        )
+    encoder.train(training)
+    if comparison.departure is not None:
+        raise GraftError(
+            f"the features of {plan.name} with the weights of {how.source.id!r} differ from those "
+            f"of timm's {declared.twin_of} by {comparison.relative_error:.1e} relative, "
+            f"{TOLERANCE:.0e} is allowed. They part at {comparison.departure}. Nothing may train "
+            "on this: check the rules that were added."
+        )
+    beyond = "replicated" if average else padding
+    size = "×".join(map(str, volume.shape[2:]))
+    return comparison.parity(
+        f"features and pooled vector against timm's {declared.twin_of}, on a volume of {size} "
+        f"voxels constant along depth ({beyond} depth padding)"
+    )
+
+
+def _compare_channels(how: How, tensors: SourceTensors, plan: Plan, encoder: Encoder) -> Parity:
+    """Compare a network whose stem was folded with the same network before that."""
+    channels = how.source.input.channels
+    if plan.given is not None or encoder.in_channels == channels:
+        return replace(NOT_CHECKED, where="not checked: tensors were changed by rules")
+    original = replace(plan, in_channels=channels).build(materialize=True)
+    own = original.state_dict()
+    shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
+    rules = rules_for(how, original)
+    state = convert(tensors.state, shapes, rules, source=how.source.id, model=plan.name).state
+    original.load_state_dict({**own, **state}, strict=True)
+    original.eval()
+    declared = encoder.declaration
+    size = probe_size(declared.min_size, declared.strides[-1])
+    given, volume = volume_probe(channels, encoder.in_channels, size, how.stem)
+    training = encoder.training
+    encoder.eval()
+    comparison = compare_features(
+        lambda: (original.forward_features(given), original(given)),
+        lambda: (encoder.forward_features(volume), encoder(volume)),
+        original,
+        encoder,
+    )
+    encoder.train(training)
+    if comparison.departure is not None:
+        raise GraftError(
+            f"the features of {plan.name} with {encoder.in_channels} channels differ from those "
+            f"with the {channels} of {how.source.id!r} by {comparison.relative_error:.1e} "
+            f"relative, {TOLERANCE:.0e} is allowed. They part at {comparison.departure}. Nothing "
+            "may train on this: check the rules that were added."
+        )
+    shown = "×".join(map(str, volume.shape[2:]))
+    return comparison.parity(
+        f"features and pooled vector against {plan.name} with its own {channels} channels, on grey "
+        f"noise of {shown} voxels; all other tensors bit by bit against the file"
+    )

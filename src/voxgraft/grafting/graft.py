@@ -1,0 +1,205 @@
+"""A source's weights into a network, every tensor accounted for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from voxgraft.grafting.check import check_graft
+from voxgraft.grafting.plan import How, Norm, Plan, guard, make_plan, rules_for
+from voxgraft.models import Encoder, exchange_norm
+from voxgraft.models.depth import check_choice
+from voxgraft.types import Json
+from voxgraft.weights.card import Card, head_tensors, save_weights
+from voxgraft.weights.convert import (
+    INFLATIONS,
+    STEM_METHODS,
+    Converted,
+    Inflation,
+    Rule,
+    StemMethod,
+    convert,
+)
+from voxgraft.weights.fetch import read_source
+from voxgraft.weights.report import NOT_CHECKED, GraftReport
+from voxgraft.weights.resolve import resolve_source
+from voxgraft.weights.source import Source
+
+_COUNTER = "num_batches_tracked"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graft:
+    """A network that holds a source's weights, and the account of how they came there."""
+
+    encoder: Encoder
+    report: GraftReport
+    source: Source
+    input_mean: tuple[float, ...]
+    """Mean of each input channel, for intensities in the source's ``value_range``."""
+    input_sd: tuple[float, ...]
+    model: str
+    model_options: Json
+    head_state: Mapping[str, Tensor] = field(default_factory=dict)
+    """Tensors of the source's own head, where it was kept (``keep_head``)."""
+
+
+def graft(
+    source: str | Path | Source,
+    model: str | Encoder,
+    *,
+    method: Inflation = "average",
+    stem: StemMethod = "sum",
+    norm: Norm = "keep",
+    in_channels: int = 1,
+    depth_padding: Literal["zeros", "replicate"] | None = None,
+    model_options: Mapping[str, Any] | None = None,
+    rules: Sequence[Rule] = (),
+    keep_head: bool = False,
+    check_parity: bool = True,
+) -> Graft:
+    """Load a source's weights into a 3D network, every tensor accounted for.
+
+    Weights of an image network go into the 3D twin of that network: its 2D kernels are inflated,
+    its RGB stem is folded to ``in_channels``, its classifier is dropped. Weights of a video or
+    volume network go into that network, time becoming depth. Weights that Voxgraft saved (a run,
+    a graft) go into the model that they were saved from.
+
+    Then the result is checked. A twin must give the features of timm's 2D network, loaded strictly
+    with the same tensors, on a volume that is constant along depth, to 1e-4 relative, in every
+    slice. For ``"average"`` that holds with replicated depth padding, which is set for the check
+    alone; for ``"center"`` with any. A video or volume network whose stem was folded must give
+    the features of the same network with the stem as it was. Saved weights must be in the network
+    bit by bit.
+
+    Args:
+        source: A Source, or what :func:`voxgraft.weights.resolve_source` understands.
+        model: Name of a model, or an encoder whose weights are to be replaced.
+        method: How kernels are extended along depth.
+        stem: How RGB becomes ``in_channels`` channels, see
+            :func:`voxgraft.weights.fold_channels`.
+        norm: ``"group"`` exchanges batch for group normalization, after the check.
+        in_channels: Channels of the volumes; an encoder that is given keeps its own.
+        depth_padding: For a model by name: ``"zeros"`` or ``"replicate"``; by default what the
+            saved weights had, or ``"zeros"``.
+        model_options: More options for :func:`voxgraft.models.build_encoder`.
+        rules: More rules. ``Rename`` and ``Drop`` see the file's own names, before the source's
+            own renaming; the others act after the standard ones.
+        keep_head: Keep the head of saved weights in ``head_state``, instead of dropping it.
+        check_parity: Whether to check. A graft with fresh parameters or resized kernels cannot be
+            compared and is not.
+
+    Returns:
+        The encoder in training mode, on the CPU, with its report.
+
+    Raises:
+        SourceError: If the source is unknown, unreadable, or not what it should be.
+        FetchError: If its file cannot be had.
+        GraftError: If a tensor is unexplained, the model is no twin of the source's network, or
+            the check fails (naming the first module that departs).
+        RegistryError: If no model has that name.
+        ModelError: If an option is impossible.
+    """
+    check_choice("method", method, INFLATIONS)
+    check_choice("stem", stem, STEM_METHODS)
+    check_choice("norm", norm, ("keep", "group"))
+    if not isinstance(source, Source):
+        source = resolve_source(source)
+    tensors = read_source(source)
+    how = How(source=source, method=method, stem=stem, rules=tuple(rules))
+    plan = make_plan(model, source, in_channels, depth_padding, dict(model_options or {}))
+    encoder = plan.build(materialize=False)
+    converted = convert(
+        tensors.state,
+        {name: tuple(tensor.shape) for name, tensor in encoder.state_dict().items()},
+        rules_for(how, encoder),
+        source=source.id,
+        model=plan.name,
+        method=method if source.layout == "image" else "direct",
+        buffers=[name for name, _ in encoder.named_buffers()],
+    )
+    notes = [*tensors.notes, *guard(how, plan, encoder), *filter(None, [source.note])]
+    notes += encoder.declaration.center_notes() if method == "center" else []
+    encoder = _load(plan, encoder, converted)
+    parity = (
+        check_graft(how, tensors, plan, encoder, converted.report) if check_parity else NOT_CHECKED
+    )
+    if norm == "group" and plan.norm != "group":
+        count = exchange_norm(encoder)
+        notes.append(
+            f"{count} batch normalizations became group normalizations after the check; their "
+            "running statistics are gone, so that the network must be fine-tuned"
+        )
+    mean, sd = source.input.carried_to(encoder.in_channels)
+    report = replace(
+        converted.report,
+        parity=parity,
+        norm=norm if plan.norm == "keep" else plan.norm,
+        stem="" if encoder.in_channels == source.input.channels else stem,
+        depth_padding=encoder.depth_padding or "none",
+        origin=tensors.origin,
+        notes=tuple(notes),
+    )
+    return Graft(
+        encoder=encoder.train(),
+        report=report,
+        source=source,
+        input_mean=mean,
+        input_sd=sd,
+        model=plan.name,
+        model_options=plan.options,
+        head_state=head_tensors(tensors.state) if source.saved and keep_head else {},
+    )
+
+
+def save_graft(result: Graft, folder: str | Path) -> Card:
+    """Save a graft as a start of its own: ``model.safetensors`` and ``card.json`` in a folder.
+
+    Returns:
+        The card, with a digest of every tensor.
+
+    Raises:
+        SourceError: If the folder cannot hold it.
+    """
+    state = {f"encoder.{name}": tensor for name, tensor in result.encoder.state_dict().items()}
+    contract = result.source.input
+    card = Card(
+        model=result.model,
+        in_channels=result.encoder.in_channels,
+        input_mean=result.input_mean,
+        input_sd=result.input_sd,
+        stem=result.encoder.declaration.stem,
+        norm=result.report.norm,
+        model_options=result.model_options,
+        parameters=sum(parameter.numel() for parameter in result.encoder.parameters()),
+        licence=result.source.licence,
+        trained_on=result.source.trained_on,
+        source=result.source.to_dict(),
+        report=result.report.to_dict(),
+        window_hu=contract.window_hu,
+        spacing_mm=contract.spacing_mm,
+    )
+    return save_weights(Path(folder), {**state, **result.head_state}, card)
+
+
+def _load(plan: Plan, encoder: Encoder, converted: Converted) -> Encoder:
+    state = dict(converted.state)
+    fresh = [verdict["name"] for verdict in converted.report.fresh]
+    counters = [name for name in fresh if name.rpartition(".")[2] == _COUNTER]
+    own = encoder.state_dict()
+    if plan.given is None and (
+        len(fresh) > len(counters) or any(name not in own for name, _ in encoder.named_buffers())
+    ):
+        # Built without memory, it cannot give what the source does not give either.
+        encoder = plan.build(materialize=True)
+        own = encoder.state_dict()
+    for name in fresh:
+        state[name] = torch.zeros((), dtype=own[name].dtype) if name in counters else own[name]
+    # Without memory of its own it takes the tensors as they are: no second copy of them.
+    encoder.load_state_dict(state, strict=True, assign=plan.given is None)
+    return encoder

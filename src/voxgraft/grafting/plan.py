@@ -1,0 +1,155 @@
+"""What is asked of a graft, which network is built for it, and the rules that it takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from voxgraft.errors import GraftError
+from voxgraft.models import Encoder, build_encoder, exchange_norm, model_options
+from voxgraft.types import Json
+from voxgraft.weights.card import load_card
+from voxgraft.weights.convert import (
+    Drop,
+    FoldChannels,
+    Inflate,
+    Inflation,
+    Rename,
+    Rule,
+    StemMethod,
+)
+from voxgraft.weights.convert.inflate import patch_kernels
+from voxgraft.weights.layouts import naming_rules
+from voxgraft.weights.source import Source
+
+Norm = Literal["keep", "group"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class How:
+    """What was asked about the weights."""
+
+    source: Source
+    method: Inflation
+    stem: StemMethod
+    rules: tuple[Rule, ...]
+
+    @property
+    def naming(self) -> list[Rule]:
+        """The rules from the file's own names to the network's."""
+        own = (rule for rule in self.rules if isinstance(rule, Rename | Drop))
+        return [*own, *naming_rules(self.source)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Which encoder to build: once without memory, once more with it if need be."""
+
+    name: str
+    options: Json
+    given: Encoder | None = None
+    in_channels: int = 1
+    norm: str = "keep"
+    """Normalization that the saved weights already have."""
+
+    def build(self, *, materialize: bool) -> Encoder:
+        """Build the encoder, or return the one that was given."""
+        if self.given is not None:
+            return self.given
+        with torch.device("cpu" if materialize else "meta"):
+            encoder = build_encoder(self.name, in_channels=self.in_channels, **self.options)
+            if self.norm == "group":
+                exchange_norm(encoder)
+        return encoder
+
+
+def make_plan(
+    model: str | Encoder,
+    source: Source,
+    in_channels: int,
+    depth_padding: str | None,
+    options: Json,
+) -> Plan:
+    """Say which encoder to build.
+
+    Raises:
+        GraftError: If an option is none of the model's, or the given encoder is not on the CPU.
+        RegistryError: If no model has that name.
+    """
+    if isinstance(model, Encoder):
+        if options or depth_padding is not None:
+            raise GraftError(
+                "model_options and depth_padding build a model by name; here an encoder is given, "
+                "which has its own. Leave them out, or give the model's name."
+            )
+        if any(parameter.device.type != "cpu" for parameter in model.parameters()):
+            raise GraftError(
+                "the encoder is not on the CPU, where weights are converted and checked. "
+                "Graft first, then move it."
+            )
+        twin = model.declaration.twin_of
+        padding = model.depth_padding
+        own: Json = {} if padding is None else {"depth_padding": padding}
+        return Plan(
+            name=f"{twin}_3d" if twin else model.declaration.family, options=own, given=model
+        )
+    known = model_options(model)
+    wrong = [repr(option) for option in options if option not in known]
+    if wrong:
+        raise GraftError(
+            f"model_options has {', '.join(wrong)}, expected some of {', '.join(sorted(known))}."
+        )
+    if depth_padding is not None and "depth_padding" not in known:
+        raise GraftError(
+            f"depth_padding is {depth_padding!r}, but {model} has no such option. Leave it out."
+        )
+    saved, norm = dict[str, Any](), "keep"
+    if source.saved:
+        card = load_card(source.where)
+        saved, norm = dict(card.model_options), card.norm
+    if depth_padding is not None:
+        options = {**options, "depth_padding": depth_padding}
+    usual: Json = {"depth_padding": "zeros"} if "depth_padding" in known else {}
+    whole = {**usual, **saved, **options}
+    return Plan(name=model, options=whole, in_channels=in_channels, norm=norm)
+
+
+def rules_for(how: How, encoder: Encoder) -> list[Rule]:
+    """Return the rules from the source's tensors to the encoder's."""
+    adapting: list[Rule] = [FoldChannels(encoder.declaration.stems, how.stem)]
+    if how.source.layout == "image":
+        adapting.append(Inflate(how.method, patch_kernels(encoder)))
+    adapting += [rule for rule in how.rules if not isinstance(rule, Rename | Drop)]
+    return [*how.naming, *adapting]
+
+
+def guard(how: How, plan: Plan, encoder: Encoder) -> list[str]:
+    """Refuse a network of the same tensors that computes something else."""
+    source = how.source
+    if source.saved or source.layout != "image":
+        fits = (source.architecture, *source.also_fits)
+        if plan.given is None and plan.name not in fits:
+            kind = "was saved from" if source.saved else "holds weights of"
+            raise GraftError(
+                f"source {source.id!r} {kind} the model {source.architecture!r}, not of "
+                f"{plan.name!r}. All tensors fit, but the networks differ. "
+                f"Choose {source.architecture!r}."
+            )
+        return []
+    twin = encoder.declaration.twin_of
+    if twin == source.architecture:
+        return []
+    if twin in source.also_fits:
+        return [
+            f"the source was trained as timm's {source.architecture}; {plan.name} is the twin of "
+            f"{twin}, which has the same tensors but differs in details (padding, epsilon). "
+            f"{source.architecture}_3d is the exact twin"
+        ]
+    raise GraftError(
+        f"source {source.id!r} holds weights of {source.architecture!r}, but {plan.name} is "
+        f"{'the twin of ' + repr(twin) if twin else 'no twin of a 2D network'}. All tensors fit, "
+        f"but the networks compute different things. Choose {source.architecture}_3d, or, if you "
+        f"know that the file is of {twin!r}, give it as `timm:{twin}@FILE`."
+    )

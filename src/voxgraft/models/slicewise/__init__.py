@@ -1,0 +1,5 @@
+"""2D networks on the slices of a volume, and what joins the slices."""
+
+from voxgraft.models.slicewise.entries import ENTRIES
+
+__all__ = ["ENTRIES"]

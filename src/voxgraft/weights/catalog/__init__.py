@@ -1,0 +1,13 @@
+"""The catalogue of starts."""
+
+from __future__ import annotations
+
+from voxgraft.registry import Registry
+from voxgraft.weights.catalog import image, packages, timm, video, volume
+from voxgraft.weights.source import Source
+
+SOURCES: Registry[Source] = Registry("source")
+
+for _room in (packages, timm, image, video, volume):
+    for _source in _room.SOURCES:
+        SOURCES.register(_source.id, _source)

@@ -1,0 +1,61 @@
+"""The ways in which public files name the tensors of a network that the registry has too.
+
+A layout gives, for an architecture, the rules from its names to the network's own. Each module of
+this room has ``LAYOUTS`` (name of the layout, and what makes its rules) and ``SIGNS`` (what tensor
+names speak for it).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping
+
+from voxgraft.errors import SourceError
+from voxgraft.weights.convert.rules import Drop, Rename
+from voxgraft.weights.layouts import image, tokens, video, volume
+from voxgraft.weights.source import Source
+
+
+def _voxgraft(architecture: str) -> tuple[Rename, ...]:
+    return (Rename(r"^encoder\.", ""),)
+
+
+KEY_LAYOUTS: Mapping[str, Callable[[str], tuple[Rename | Drop, ...]]] = {
+    **image.LAYOUTS,
+    **video.LAYOUTS,
+    **tokens.LAYOUTS,
+    **volume.LAYOUTS,
+    "voxgraft": _voxgraft,
+}
+"""Name of each layout, and the rules from its names to those of an architecture."""
+
+_SIGNS = (*image.SIGNS, *video.SIGNS, *tokens.SIGNS, *volume.SIGNS)
+
+
+def naming_rules(source: Source) -> tuple[Rename | Drop, ...]:
+    """Return the rules from a source's own tensor names to its architecture's, without its head.
+
+    Raises:
+        SourceError: If the layout is unknown, or is not one of the architecture's.
+    """
+    if source.key_layout not in KEY_LAYOUTS:
+        raise SourceError(
+            f"source {source.id!r} has the key layout {source.key_layout!r}, expected one of "
+            f"{', '.join(KEY_LAYOUTS)}."
+        )
+    drops = [
+        Drop(rf"{re.escape(head)}\..*", f"the source's own head ({head}); the task brings its own")
+        for head in source.head
+    ]
+    drops += [
+        Drop(rf"{re.escape(part)}\..*", f"part of the source's decoder ({part})")
+        for part in source.decoder
+    ]
+    return (*KEY_LAYOUTS[source.key_layout](source.architecture), *drops)
+
+
+def key_layout(names: Collection[str]) -> str:
+    """Return the layout that a file's tensor names speak for; ``"timm"`` where none is special."""
+    if names and all(name.startswith(("encoder.", "head.")) for name in names):
+        return "voxgraft"
+    return next((layout for layout, sign in _SIGNS if sign(names)), "timm")

@@ -1,0 +1,11 @@
+"""How public files of networks for CT and MRI name their tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+
+from voxgraft.weights.convert.rules import Drop, Rename
+
+LAYOUTS: Mapping[str, Callable[[str], tuple[Rename | Drop, ...]]] = {}
+
+SIGNS: tuple[tuple[str, Callable[[Collection[str]], bool]], ...] = ()
