@@ -128,7 +128,7 @@ def read_source(source: Source) -> SourceTensors:
                 f"{path}, the file of source {source.id!r}, has SHA-256 {found}, expected "
                 f"{source.sha256}. It is damaged or is another file. Download it again."
             )
-    checkpoint = read_checkpoint(path)
+    checkpoint = read_checkpoint(path, key=source.key)
     if not expected:
         origin = UNVERIFIED if source.sha256 is None else "the file has its published SHA-256"
         return SourceTensors(checkpoint.state, origin, checkpoint.notes)

@@ -135,6 +135,9 @@ class Source:
     """Architectures with the same tensors in the same roles that differ in details (padding)."""
     key_layout: str = "timm"
     """How the file names its tensors: a name of :data:`voxgraft.weights.layouts.KEY_LAYOUTS`."""
+    key: str | None = None
+    """Key of the network in the file (``"teacher"``), dots between levels; None where the file
+    holds one network alone, or under a known key."""
     digests: str | None = None
     """Name of the list of tensor digests that ships with the package; None if there is none."""
     tensor_digests_given: Mapping[str, str] = field(default_factory=dict, repr=False)
