@@ -29,8 +29,36 @@ _PAPERS = (
     ("resnext", "arXiv:1611.05431"),
     ("seresne", "arXiv:1709.01507"),
     ("resnet", "arXiv:1512.03385"),
+    ("deit3", "arXiv:2204.07118"),
+    ("deit", "arXiv:2012.12877"),
+    ("eva02", "arXiv:2303.11331"),
+    ("swinv2", "arXiv:2111.09883"),
+    ("swin", "arXiv:2103.14030"),
+    ("vit", "arXiv:2010.11929"),
 )
 """Paper of each family's architecture, where timm names none for the weights."""
+
+_PAPERS_OF_TAGS = (
+    ("dinov3", "arXiv:2508.10104"),
+    ("reg4_dinov2", "arXiv:2309.16588"),
+    ("dinov2", "arXiv:2304.07193"),
+    (".dino", "arXiv:2104.14294"),
+    (".mae", "arXiv:2111.06377"),
+    (".v2_webli", "arXiv:2502.14786"),
+    ("siglip", "arXiv:2303.15343"),
+    (".openai", "arXiv:2103.00020"),
+    (".laion2b", "arXiv:2212.07143"),
+    (".datacompxl", "arXiv:2304.14108"),
+    (".dfn2b", "arXiv:2309.17425"),
+    (".merged2b", "arXiv:2303.15389"),
+    (".clip_laion2b", "arXiv:2212.07143"),
+    (".augreg", "arXiv:2106.10270"),
+    ("_swsl_", "arXiv:1905.00546"),
+    ("_ssl_", "arXiv:1905.00546"),
+    ("_wsl_", "arXiv:1805.00932"),
+    (".ns_jft", "arXiv:1911.04252"),
+)
+"""Paper of the weights themselves, by marks in their names; looked at first."""
 
 _DATA_SETS = (
     ("ig1b", "Instagram-1B"),
@@ -41,6 +69,16 @@ _DATA_SETS = (
     ("in12k", "ImageNet-12k"),
     ("in1k", "ImageNet-1k"),
     ("laion2b", "LAION-2B"),
+    ("merged2b", "LAION-2B"),
+    ("merged2b", "COYO-700M"),
+    ("datacompxl", "DataComp-1B"),
+    ("dfn2b", "DFN-2B"),
+    ("webli", "WebLI"),
+    ("openai", "OpenAI's WIT-400M"),
+    ("lvd142m", "LVD-142M"),
+    ("lvd1689m", "LVD-1689M"),
+    ("dino", "ImageNet-1k"),
+    ("mae", "ImageNet-1k"),
 )
 """Marks in timm's tags, and the data sets that they stand for."""
 
@@ -76,14 +114,24 @@ def timm_source(name: str) -> Source:
             f"the weights {name!r} are not on the hub. Fetch {cfg.url or 'their file'} yourself "
             f"and give `timm:{name}@/path/to/file`."
         )
+    facts = _facts(architecture, cfg, cfg.num_classes)
+    of_weights = (paper for mark, paper in _PAPERS_OF_TAGS if mark in f"{architecture}.{cfg.tag}")
+    facts["paper"] = cfg.paper_ids or next(of_weights, facts["paper"])
     return Source(
         id=f"{architecture}.{cfg.tag}",
         file=HubFile(repository=cfg.hf_hub_id, filename=cfg.hf_hub_filename or "model.safetensors"),
         sha256=None,
         licence=cfg.license or UNSTATED,
-        trained_on=tuple(data for mark, data in _DATA_SETS if mark in cfg.tag),
-        **_facts(architecture, cfg, cfg.num_classes),
+        trained_on=_trained_on(cfg.tag),
+        **facts,
     )
+
+
+def _trained_on(tag: str) -> tuple[str, ...]:
+    found = [data for mark, data in _DATA_SETS if mark in tag]
+    if "lvd" in tag:  # DINOv2 and DINOv3 say what they were trained on after their own name
+        found = [data for data in found if data.startswith("LVD")]
+    return tuple(dict.fromkeys(found))
 
 
 def architecture_facts(architecture: str) -> dict[str, Any]:
@@ -121,7 +169,6 @@ def _facts(architecture: str, cfg: Any, classes: int) -> dict[str, Any]:
     }
     heads = tuple(f"{head}." for head in _names(cfg.classifier))
     twin = architecture.removeprefix("tf_") if architecture.startswith("tf_") else ""
-    paper = next((paper for mark, paper in _PAPERS if architecture.startswith(mark)), UNSTATED)
     mean, sd = tuple(map(float, cfg.mean)), tuple(map(float, cfg.std))
     return {
         "layout": "image",
@@ -136,7 +183,7 @@ def _facts(architecture: str, cfg: Any, classes: int) -> dict[str, Any]:
         "head_parameters": sum(
             size for name, size in sizes.items() if classes and name.startswith(heads)
         ),
-        "paper": cfg.paper_ids or paper,
+        "paper": next((p for m, p in _PAPERS if architecture.startswith(m)), UNSTATED),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from voxgraft.errors import SourceError
-from voxgraft.weights.convert.rules import Rename
+from voxgraft.weights.convert.rules import Drop, Rename
 
 _LITE_BLOCKS: Mapping[str, Sequence[int]] = {
     "0": (1, 2, 2, 3, 3, 4, 1),
@@ -19,8 +19,23 @@ _LITE_BLOCKS: Mapping[str, Sequence[int]] = {
 _MOBILENETV2_BLOCKS = (1, 2, 3, 4, 3, 3, 1)
 
 
-def _timm(architecture: str) -> tuple[Rename, ...]:
-    return ()
+_COMPUTED: Mapping[str, tuple[str, str]] = {
+    "swin": (
+        r"(.*\.)?(attn_mask|relative_position_index|relative_coords_table)",
+        "computed from the window, not learned",
+    ),
+    "eva02": (r"(.*\.)?rope\..*", "rotary positions, computed from the grid"),
+    "dinov3": (r"(.*\.)?rope\..*", "rotary positions, computed from the grid"),
+}
+"""Tensors that older files of some of timm's networks have and newer ones compute."""
+
+_MASK_TOKEN = Drop(r"mask_token", "stands for masked patches in pre-training only")
+
+
+def _timm(architecture: str) -> tuple[Rename | Drop, ...]:
+    drops = [Drop(*rule) for mark, rule in _COMPUTED.items() if mark in architecture]
+    masked = architecture.startswith(("vit_", "eva02", "swin"))
+    return (*drops, *([_MASK_TOKEN] if masked else []))
 
 
 def numbered_blocks(prefix: str, first: int, lengths: Sequence[int]) -> list[Rename]:
@@ -93,7 +108,7 @@ def _mobilenetv2_flat(architecture: str) -> tuple[Rename, ...]:
     )
 
 
-LAYOUTS: Mapping[str, Callable[[str], tuple[Rename, ...]]] = {
+LAYOUTS: Mapping[str, Callable[[str], tuple[Rename | Drop, ...]]] = {
     "timm": _timm,
     "efficientnet-lite-pytorch": _efficientnet_lite_pytorch,
     "mobilenetv2-flat": _mobilenetv2_flat,
