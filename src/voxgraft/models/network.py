@@ -16,15 +16,93 @@ from voxgraft.models.initialization import seeded
 _HEAD_SD = 0.01
 
 
-class Network(nn.Module):
+class StandardizedNetwork(nn.Module):
+    """An encoder that is given standardized volumes: what networks of every task have in common.
+
+    The state dict has ``encoder.*`` with the encoder's own names, ``input_mean`` and ``input_sd``.
+    """
+
+    input_mean: Tensor
+    input_sd: Tensor
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        outputs: int,
+        *,
+        input_mean: float | Sequence[float] = 0.5,
+        input_sd: float | Sequence[float] = 0.25,
+    ) -> None:
+        """Keep an encoder and its input contract.
+
+        Args:
+            encoder: The encoder.
+            outputs: Values that the network predicts.
+            input_mean: Mean that is taken from the volumes: one for all channels, or one each.
+            input_sd: Standard deviation by which they are then divided, likewise.
+
+        Raises:
+            ModelError: If ``outputs`` is not positive, or the mean or sd does not fit the
+                encoder's channels, is not finite, or the sd not positive.
+        """
+        super().__init__()
+        if isinstance(outputs, bool) or not isinstance(outputs, int) or outputs < 1:
+            raise ModelError(
+                f"outputs is {outputs!r}; expected a whole number of at least 1. Give the number "
+                "of values that the task predicts."
+            )
+        mean = _per_channel("input_mean", input_mean, encoder.in_channels)
+        sd = _per_channel("input_sd", input_sd, encoder.in_channels)
+        if any(value <= 0 for value in sd):
+            raise ModelError(
+                f"input_sd is {input_sd!r}; expected positive values, since volumes are divided "
+                "by it. Give the standard deviation of the intensities."
+            )
+        self.encoder = encoder
+        self.outputs = outputs
+        self.register_buffer("input_mean", torch.tensor(mean))
+        self.register_buffer("input_sd", torch.tensor(sd))
+        self.memory_format = torch.contiguous_format
+
+    def standardize(self, x: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b c d h w"]:
+        """Take the mean from each channel and divide by the sd."""
+        shape = (1, -1, 1, 1, 1)
+        return (x - self.input_mean.view(shape)) / self.input_sd.view(shape)
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """Standardize a volume and lay it out in memory, if it has the encoder's channels.
+
+        A single channel would broadcast into any number of them: what has others is returned as
+        it is, for the encoder to refuse.
+        """
+        if x.ndim != 5 or x.shape[1] != self.encoder.in_channels:
+            return x
+        return self.standardize(x).contiguous(memory_format=self.memory_format)
+
+    def set_memory_format(self, memory_format: torch.memory_format) -> None:
+        """Lay the weights, and from now on the inputs, out in memory as given.
+
+        Raises:
+            ModelError: If it is neither ``torch.contiguous_format`` nor
+                ``torch.channels_last_3d``.
+        """
+        if memory_format not in (torch.contiguous_format, torch.channels_last_3d):
+            raise ModelError(
+                f"memory_format is {memory_format}; expected torch.contiguous_format or "
+                "torch.channels_last_3d."
+            )
+        self.memory_format = memory_format
+        for parameter in self.parameters():
+            if parameter.ndim == 5:
+                parameter.data = parameter.data.contiguous(memory_format=memory_format)
+
+
+class Network(StandardizedNetwork):
     """Standardizes a volume, encodes it, and gives one value an output.
 
     The state dict has ``encoder.*`` with the encoder's own names, ``head.weight``, ``head.bias``,
     ``input_mean`` and ``input_sd``.
     """
-
-    input_mean: Tensor
-    input_sd: Tensor
 
     def __init__(
         self,
@@ -50,36 +128,14 @@ class Network(nn.Module):
             ModelError: If ``outputs`` is not positive, ``dropout`` is no probability, or the mean
                 or sd does not fit the encoder's channels, is not finite, or the sd not positive.
         """
-        super().__init__()
-        if isinstance(outputs, bool) or not isinstance(outputs, int) or outputs < 1:
-            raise ModelError(
-                f"outputs is {outputs!r}; expected a whole number of at least 1. Give the number "
-                "of values that the task predicts."
-            )
+        super().__init__(encoder, outputs, input_mean=input_mean, input_sd=input_sd)
         if not 0.0 <= dropout < 1.0:
             raise ModelError(f"dropout is {dropout!r}; expected a probability in [0, 1).")
-        mean = _per_channel("input_mean", input_mean, encoder.in_channels)
-        sd = _per_channel("input_sd", input_sd, encoder.in_channels)
-        if any(value <= 0 for value in sd):
-            raise ModelError(
-                f"input_sd is {input_sd!r}; expected positive values, since volumes are divided "
-                "by it. Give the standard deviation of the intensities."
-            )
-        self.encoder = encoder
-        self.outputs = outputs
-        self.register_buffer("input_mean", torch.tensor(mean))
-        self.register_buffer("input_sd", torch.tensor(sd))
         self.dropout = nn.Dropout(dropout)
         with seeded(seed):
             self.head = nn.Linear(encoder.declaration.num_features, outputs)
             nn.init.normal_(self.head.weight, std=_HEAD_SD)
             nn.init.zeros_(self.head.bias)
-        self.memory_format = torch.contiguous_format
-
-    def standardize(self, x: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b c d h w"]:
-        """Take the mean from each channel and divide by the sd."""
-        shape = (1, -1, 1, 1, 1)
-        return (x - self.input_mean.view(shape)) / self.input_sd.view(shape)
 
     def forward_pooled(self, x: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b n"]:
         """Return the pooled features of a volume, before dropout and head.
@@ -87,11 +143,7 @@ class Network(nn.Module):
         Raises:
             ModelError: If the volume does not fit the encoder.
         """
-        # A single channel would broadcast into any number of them: the encoder checks the shape.
-        fits = x.ndim == 5 and x.shape[1] == self.encoder.in_channels
-        if fits:
-            x = self.standardize(x).contiguous(memory_format=self.memory_format)
-        pooled: Tensor = self.encoder(x)
+        pooled: Tensor = self.encoder(self.prepare(x))
         return pooled
 
     def forward(self, x: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b k"]:
@@ -102,23 +154,6 @@ class Network(nn.Module):
         """
         out: Tensor = self.head(self.dropout(self.forward_pooled(x)))
         return out
-
-    def set_memory_format(self, memory_format: torch.memory_format) -> None:
-        """Lay the weights, and from now on the inputs, out in memory as given.
-
-        Raises:
-            ModelError: If it is neither ``torch.contiguous_format`` nor
-                ``torch.channels_last_3d``.
-        """
-        if memory_format not in (torch.contiguous_format, torch.channels_last_3d):
-            raise ModelError(
-                f"memory_format is {memory_format}; expected torch.contiguous_format or "
-                "torch.channels_last_3d."
-            )
-        self.memory_format = memory_format
-        for parameter in self.parameters():
-            if parameter.ndim == 5:
-                parameter.data = parameter.data.contiguous(memory_format=memory_format)
 
 
 def _per_channel(option: str, value: float | Sequence[float], channels: int) -> list[float]:
