@@ -18,6 +18,9 @@ from scipy import stats
 from voxgraft.statistics.jackknife import Spread
 from voxgraft.statistics.sample import Floats
 
+_BELOW = 0.3
+"""How far below zero what the runs of two starts share may go; chosen by simulated coverage."""
+
 
 @dataclass(frozen=True)
 class Uncertainty:
@@ -30,6 +33,7 @@ class Uncertainty:
         observed: Variance of the estimate that the spread of the runs shows: their own errors
             and the seeds'; 0 if there is one seed only.
         seeds_degrees: Its degrees of freedom; 0 if there is one seed only.
+        below: How far below zero what the runs share may be estimated, in parts of ``observed``.
     """
 
     patients: float
@@ -37,11 +41,19 @@ class Uncertainty:
     own: float = 0.0
     observed: float = 0.0
     seeds_degrees: float = 0.0
+    below: float = 0.0
 
     @property
     def shared(self) -> float:
-        """What the runs share of the variance over patients; all of it for one seed."""
-        return max(0.0, self.patients - self.own) if self.seeds_degrees > 0 else self.patients
+        """What the runs share of the variance over patients; all of it for one seed.
+
+        Where two starts share hardly anything, as their difference does not depend on which
+        patients are hard, it is the small difference of two large estimates, and may well be
+        negative. Cut off at zero it is too large on average: ``below`` lets it go further.
+        """
+        if self.seeds_degrees <= 0:
+            return self.patients
+        return max(-self.below * self.observed, self.patients - self.own)
 
     @property
     def seeds(self) -> float:
@@ -99,7 +111,7 @@ class Uncertainty:
         quantile_patients = float(stats.t.ppf(upper, patients_degrees))
         if self.seeds_degrees <= 0 or self.total <= 0:
             return quantile_patients * math.sqrt(self.total)
-        share = self.observed / self.total
+        share = min(1.0, self.observed / self.total)
         quantile_seeds = float(stats.t.ppf(upper, self.seeds_degrees))
         cochran = (1 - share) * quantile_patients + share * quantile_seeds
         weight = (1 - share) ** 2 / patients_degrees + share**2 / self.seeds_degrees
@@ -142,7 +154,12 @@ def difference_uncertainty(
         values_b: ``(seeds_b,)``.
         spread: Of the runs of a, then those of b, over patients.
         paired: Whether seed ``k`` of a belongs to seed ``k`` of b; the spread over seeds is then
-            that of their differences. Otherwise each start's spread counts, as Welch's.
+            that of their differences. Otherwise each start's spread counts, with degrees of
+            freedom of their sum.
+
+    Source:
+        Welch (1947), equation 28, for these degrees of freedom: of two variances with two each,
+        Satterthwaite's estimate is low by a quarter on average.
     """
     count_a, count_b = len(values_a), len(values_b)
     contrast = np.r_[np.full(count_a, 1 / count_a), np.full(count_b, -1 / count_b)]
@@ -157,6 +174,7 @@ def difference_uncertainty(
     own_a, observed_a = _arm(values_a, covariance[:count_a, :count_a])
     own_b, observed_b = _arm(values_b, covariance[count_a:, count_a:])
     observed = observed_a + observed_b
-    weight = observed_a**2 / (count_a - 1) + observed_b**2 / (count_b - 1)
-    seed_degrees = observed**2 / weight if weight > 0 else float(count_a + count_b - 2)
-    return Uncertainty(patients, degrees, own_a + own_b, observed, seed_degrees)
+    nominal = float(count_a + count_b - 2)
+    weight = observed_a**2 / (count_a + 1) + observed_b**2 / (count_b + 1)
+    seed_degrees = min(nominal, observed**2 / weight - 2) if weight > 0 else nominal
+    return Uncertainty(patients, degrees, own_a + own_b, observed, seed_degrees, _BELOW)
