@@ -43,8 +43,9 @@ def check_graft(
                 f"{len(wrong)} tensors of {plan.name} are not those of {how.source.id!r}, the "
                 f"first {wrong[0]}. Nothing may train on this."
             )
-        if not report.adapted:
-            where = f"{len(report.loaded)} loaded tensors, bit by bit against the file"
+        if not changed_tensors(encoder.state_dict(), tensors.state, report.adapted):
+            count = len(report.loaded) + len(report.adapted)
+            where = f"{count} loaded tensors, bit by bit against the file"
             return Parity(max_abs_error=0.0, tolerance=0.0, where=where, relative_error=0.0)
     fresh = [v["name"] for v in report.fresh if v["name"].rpartition(".")[2] != _COUNTER]
     resized = [verdict["name"] for verdict in report.adapted if "kernel" in verdict["how"]]

@@ -12,13 +12,13 @@ from voxgraft.models import Encoder, build_encoder, exchange_norm, model_options
 from voxgraft.types import Json
 from voxgraft.weights.card import load_card
 from voxgraft.weights.convert import (
-    Drop,
     FoldChannels,
     Inflate,
     Inflation,
-    Rename,
+    Naming,
     Rule,
     StemMethod,
+    UnitAxes,
 )
 from voxgraft.weights.convert.inflate import patch_kernels
 from voxgraft.weights.layouts import naming_rules
@@ -39,7 +39,7 @@ class How:
     @property
     def naming(self) -> list[Rule]:
         """The rules from the file's own names to the network's."""
-        own = (rule for rule in self.rules if isinstance(rule, Rename | Drop))
+        own = (rule for rule in self.rules if isinstance(rule, Naming))
         return [*own, *naming_rules(self.source)]
 
 
@@ -121,7 +121,9 @@ def rules_for(how: How, encoder: Encoder) -> list[Rule]:
     adapting: list[Rule] = [FoldChannels(encoder.declaration.stems, how.stem)]
     if how.source.layout == "image":
         adapting.append(Inflate(how.method, patch_kernels(encoder)))
-    adapting += [rule for rule in how.rules if not isinstance(rule, Rename | Drop)]
+    else:
+        adapting.append(UnitAxes())
+    adapting += [rule for rule in how.rules if not isinstance(rule, Naming)]
     return [*how.naming, *adapting]
 
 

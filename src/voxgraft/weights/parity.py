@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from voxgraft.types import Size3
 from voxgraft.weights.convert.channels import StemMethod
+from voxgraft.weights.convert.convert import JOINED
 from voxgraft.weights.report import Parity
 
 TOLERANCE = 1e-4
@@ -168,13 +169,17 @@ def changed_tensors(
     Args:
         own: The network's tensors.
         given: The source's, by its own names.
-        loaded: Verdicts ``{"name", "from"}``.
+        loaded: Verdicts ``{"name", "from"}``; tensors that were stacked are compared with all their
+            parts, and those of other axes value by value.
     """
-    return [
-        verdict["name"]
-        for verdict in loaded
-        if not torch.equal(own[verdict["name"]], given[verdict["from"]])
-    ]
+    changed = []
+    for verdict in loaded:
+        parts = [given[name].flatten() for name in verdict["from"].split(JOINED)]
+        expected = parts[0] if len(parts) == 1 else torch.cat(parts)
+        found = own[verdict["name"]].flatten()
+        if found.dtype != expected.dtype or not torch.equal(found, expected):
+            changed.append(verdict["name"])
+    return changed
 
 
 def _first_departure(

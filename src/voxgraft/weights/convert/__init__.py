@@ -9,10 +9,13 @@ from voxgraft.weights.convert.rules import (
     FoldChannels,
     Fresh,
     Inflate,
+    Join,
+    Naming,
     ReconcileKernel,
     Rename,
     Rule,
     Shape,
+    UnitAxes,
 )
 
 __all__ = [
@@ -25,11 +28,14 @@ __all__ = [
     "Fresh",
     "Inflate",
     "Inflation",
+    "Join",
+    "Naming",
     "ReconcileKernel",
     "Rename",
     "Rule",
     "Shape",
     "StemMethod",
+    "UnitAxes",
     "convert",
     "fold_channels",
     "inflate_kernel",

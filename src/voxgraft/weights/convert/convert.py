@@ -12,11 +12,22 @@ import torch
 from torch import Tensor
 
 from voxgraft.errors import ConversionError, GraftError, raise_faults
-from voxgraft.weights.convert.rules import Adapting, Drop, Fresh, Rename, Rule, Shape
+from voxgraft.weights.convert.rules import (
+    Adapting,
+    Drop,
+    Fresh,
+    Naming,
+    Rename,
+    Rule,
+    Shape,
+)
 from voxgraft.weights.report import GraftReport
 
 BUFFER_NAMES = re.compile(r"(?:.*\.)?(?:running_mean|running_var|num_batches_tracked)")
 """Tensors that are no parameters, where nobody says which ones are not."""
+
+JOINED = " + "
+"""Between the names of tensors that became one, in a verdict."""
 
 _COUNTER = "num_batches_tracked"
 _COUNTER_REASON = "counter of BatchNorm batches, which changes no output"
@@ -44,7 +55,8 @@ def convert(
     """Convert a state dict, without guessing and without changing what is given.
 
     First each tensor of the source gets its name: the ``Rename`` rules in their order, unless a
-    ``Drop`` rule, in its place in that order, takes it out. Then each tensor of the model is
+    ``Drop`` rule, in its place in that order, takes it out; those that a ``Join`` rule calls parts
+    of a whole are stacked. Then each tensor of the model is
     matched by name. A ``Fresh`` rule keeps it as it is (a tensor of the source under that name is
     dropped). Otherwise the other rules change the source's tensor, in their order; if it then has
     the model's shape, it is *loaded* (no rule had to change it) or *adapted*.
@@ -70,7 +82,7 @@ def convert(
         ConversionError: If a rule itself makes no sense.
     """
     named, origin, dropped, faults = _named(state, rules)
-    adapting = [rule for rule in rules if not isinstance(rule, Rename | Drop | Fresh)]
+    adapting = [rule for rule in rules if not isinstance(rule, Naming | Fresh)]
     fresh_rules = [rule for rule in rules if isinstance(rule, Fresh)]
     converted: dict[str, Tensor] = {}
     loaded: list[Mapping[str, str]] = []
@@ -83,7 +95,8 @@ def convert(
             fresh.append({"name": name, "because": reason})
             if name in leftover:
                 leftover.discard(name)
-                dropped[origin[name]] = f"the model's {name} is fresh: {reason}"
+                for old in origin[name].split(JOINED):
+                    dropped[old] = f"the model's {name} is fresh: {reason}"
             continue
         if name not in named:
             if name.rpartition(".")[2] == _COUNTER:
@@ -95,6 +108,8 @@ def convert(
         tensor, steps = _adapt(name, named[name], shape, adapting, faults)
         if tensor is None:
             continue
+        if JOINED in origin[name]:
+            steps.insert(0, f"stacked of {origin[name].count(JOINED) + 1} tensors")
         if tensor.shape != shape:
             faults.append(_misfit(name, shape, named[name], tensor, origin[name], steps))
             continue
@@ -140,23 +155,56 @@ def _named(
     origin: dict[str, str] = {}
     dropped: dict[str, str] = {}
     faults: list[str] = []
-    naming = [rule for rule in rules if isinstance(rule, Rename | Drop)]
+    wholes: dict[str, dict[int, str]] = {}
+    counts: dict[str, int] = {}
+    naming = [rule for rule in rules if isinstance(rule, Naming)]
     for old, tensor in state.items():
-        name = old
+        name, part, count = old, None, 0
         for rule in naming:
             if isinstance(rule, Rename):
                 name = rule.rename(name)
-            elif rule.chooses(name):
-                dropped[old] = rule.reason
-                break
+            elif isinstance(rule, Drop):
+                if rule.chooses(name):
+                    dropped[old] = rule.reason
+                    break
+            elif (place := rule.place(name)) is not None:
+                (name, part), count = place, len(rule.parts)
         if old in dropped:
             continue
-        if name in named:
-            faults.append(f"{old} and {origin[name]} of the source both become {name}")
-            continue
-        named[name] = tensor
-        origin[name] = old
+        if part is not None:
+            counts[name] = count
+        if part is not None and part not in wholes.setdefault(name, {}):
+            wholes[name][part] = old
+        elif name in named or part is not None:
+            first = origin.get(name) or wholes[name][part or 0]
+            faults.append(f"{old} and {first} of the source both become {name}")
+        else:
+            named[name] = tensor
+            origin[name] = old
+    _stack(state, wholes, counts, named, origin, faults)
     return named, origin, dropped, faults
+
+
+def _stack(
+    state: Mapping[str, Tensor],
+    wholes: Mapping[str, Mapping[int, str]],
+    counts: Mapping[str, int],
+    named: dict[str, Tensor],
+    origin: dict[str, str],
+    faults: list[str],
+) -> None:
+    """Add the tensors that ``Join`` rules make of parts, given as the parts' names by place."""
+    for name, parts in wholes.items():
+        olds = [parts[index] for index in sorted(parts)]
+        shapes = {tuple(state[old].shape[1:]) if state[old].ndim else None for old in olds}
+        if name in named:
+            faults.append(f"{olds[0]} and {origin[name]} of the source both become {name}")
+        elif len(olds) < counts[name] or len(shapes) > 1 or None in shapes:
+            found = ", ".join(f"{old} {tuple(state[old].shape)}" for old in olds)
+            faults.append(f"{name} is stacked of {counts[name]} tensors, found {found}")
+        else:
+            named[name] = torch.cat([state[old] for old in olds])
+            origin[name] = JOINED.join(olds)
 
 
 def _adapt(

@@ -50,6 +50,28 @@ class Rename:
 
 
 @dataclass(frozen=True)
+class Join:
+    """Stack tensors of the source along their first axis: query, key and value become one."""
+
+    parts: tuple[str, ...]
+    """Patterns of the parts' names, in the order in which they are stacked."""
+    replacement: str
+    """Name of the whole; may refer to groups that all patterns have."""
+
+    @cached_property
+    def _regexes(self) -> tuple[re.Pattern[str], ...]:
+        return tuple(map(_compiled, self.parts))
+
+    def place(self, name: str) -> tuple[str, int] | None:
+        """Return the name of the whole and which part of it ``name`` is; None if it is none."""
+        for index, regex in enumerate(self._regexes):
+            match = regex.fullmatch(name)
+            if match is not None:
+                return match.expand(self.replacement), index
+        return None
+
+
+@dataclass(frozen=True)
 class _Chosen:
     pattern: str
     reason: str
@@ -114,6 +136,22 @@ class FoldChannels:
 
 
 @dataclass(frozen=True)
+class UnitAxes:
+    """Add or take away axes of length 1 where that alone makes a tensor fit.
+
+    A kernel of a 2D convolution that a network runs slice by slice has a depth of 1 in 3D; a class
+    token may be ``(1, 1, channels)`` or ``(channels)``.
+    """
+
+    def adapt(self, name: str, tensor: Tensor, shape: Shape) -> tuple[Tensor, str] | None:
+        """Return the adapted tensor and how, or None if the rule has nothing to do."""
+        found = tuple(tensor.shape)
+        if found == shape or [n for n in found if n != 1] != [n for n in shape if n != 1]:
+            return None
+        return tensor.reshape(shape), f"axes of length 1: {_size(found)} to {_size(shape)}"
+
+
+@dataclass(frozen=True)
 class ReconcileKernel:
     """Change a kernel's size in space where the model's differs.
 
@@ -164,8 +202,9 @@ class Cast:
         return tensor.to(self.dtype), f"{tensor.dtype} to {self.dtype}".replace("torch.", "")
 
 
-Adapting = Inflate | FoldChannels | ReconcileKernel | Cast
-Rule = Rename | Drop | Fresh | Adapting
+Naming = Rename | Drop | Join
+Adapting = Inflate | FoldChannels | UnitAxes | ReconcileKernel | Cast
+Rule = Naming | Fresh | Adapting
 
 
 def _size(axes: tuple[int, ...]) -> str:

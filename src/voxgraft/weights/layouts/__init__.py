@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 
 from voxgraft.errors import SourceError
-from voxgraft.weights.convert.rules import Drop, Rename
+from voxgraft.weights.convert.rules import Drop, Naming, Rename
 from voxgraft.weights.layouts import image, tokens, video, volume
 from voxgraft.weights.source import Source
 
@@ -20,7 +20,7 @@ def _voxgraft(architecture: str) -> tuple[Rename, ...]:
     return (Rename(r"^encoder\.", ""),)
 
 
-KEY_LAYOUTS: Mapping[str, Callable[[str], tuple[Rename | Drop, ...]]] = {
+KEY_LAYOUTS: Mapping[str, Callable[[str], tuple[Naming, ...]]] = {
     **image.LAYOUTS,
     **video.LAYOUTS,
     **tokens.LAYOUTS,
@@ -32,7 +32,7 @@ KEY_LAYOUTS: Mapping[str, Callable[[str], tuple[Rename | Drop, ...]]] = {
 _SIGNS = (*image.SIGNS, *video.SIGNS, *tokens.SIGNS, *volume.SIGNS)
 
 
-def naming_rules(source: Source) -> tuple[Rename | Drop, ...]:
+def naming_rules(source: Source) -> tuple[Naming, ...]:
     """Return the rules from a source's own tensor names to its architecture's, without its head.
 
     Raises:
