@@ -1,0 +1,161 @@
+"""Rules for tables of positions: between grids, and from images to volumes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from voxgraft.errors import ConversionError
+from voxgraft.positions import Interpolation, cubic_grid, resize_table, square_grid
+from voxgraft.types import Size3
+
+Shape = tuple[int, ...]
+
+
+def _shown(grid: Sequence[int]) -> str:
+    return "×".join(map(str, grid))
+
+
+def _way(kind: str, old: Sequence[int], new: Size3) -> str:
+    same_plane = tuple(old[-2:]) == new[1:]
+    repeated = len(old) == 2 and new[0] > 1
+    how = "interpolated" if not same_plane or not repeated else "repeated along depth"
+    return f"{kind} {_shown(old)} to {_shown(new)} ({how})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResizePositions:
+    """Resample a learned table of absolute positions to the model's grid.
+
+    Between images, from an image to a volume (the table of the plane in every plane), or between
+    volumes. The rows before those of the tokens (class token, registers) stay as they are, and so
+    does the whole table where the grid is the same.
+
+    Source:
+        arXiv:2010.11929, section 3.2 (2D interpolation of position embeddings at another
+        resolution); repeating them along depth keeps the 2D response to a constant volume.
+    """
+
+    name: str
+    """The model's name of the table, ``(1, prefix + places, channels)`` or without the first
+    axis."""
+    grid: Size3
+    """The model's grid of tokens (depth, height, width)."""
+    prefix: int = 0
+    """Rows before those of the tokens, in the source as in the model."""
+    image: bool = False
+    """Whether the source's table is one of images."""
+    source_grid: tuple[int, ...] | None = None
+    """The source's grid; by default square (images) or cubic (volumes)."""
+    interpolation: Interpolation = "bicubic"
+
+    def adapt(self, name: str, tensor: Tensor, shape: Shape) -> tuple[Tensor, str] | None:
+        """Return the resampled table and how, or None if the rule has nothing to do."""
+        if name != self.name or tensor.ndim not in (2, 3) or tensor.shape[-1] != shape[-1]:
+            return None
+        rows = tensor.reshape(-1, tensor.shape[-1])
+        old = self._source_grid(len(rows) - self.prefix, tuple(tensor.shape) == shape)
+        if old is None or (1,) * (3 - len(old)) + tuple(old) == self.grid:
+            return None
+        table = resize_table(rows[self.prefix :], old, self.grid, self.interpolation)
+        whole = torch.cat([rows[: self.prefix], table])
+        return whole.reshape(*shape[:-2], *whole.shape), _way("positions", old, self.grid)
+
+    def _source_grid(self, places: int, same: bool) -> tuple[int, ...] | None:
+        if self.source_grid is not None:
+            if math.prod(self.source_grid) != places:
+                raise ConversionError(
+                    f"the source's table has {places} positions after {self.prefix} of other "
+                    f"tokens, but source_grid is {_shown(self.source_grid)}. Give the grid that "
+                    "the source was trained with."
+                )
+            return self.source_grid
+        if same and not self.image:
+            return None
+        grid = square_grid(places) if self.image else cubic_grid(places)
+        if grid is None:
+            kind, example = ("square", "(14, 10)") if self.image else ("cubic", "(4, 14, 14)")
+            raise ConversionError(
+                f"the source's table has {places} positions after {self.prefix} of other tokens, "
+                f"which is no {kind} grid. Say which grid it is, e.g. "
+                f"ResizePositions(name={self.name!r}, grid={self.grid}, prefix={self.prefix}, "
+                f"source_grid={example})."
+            )
+        return grid
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResizeRelativePositions:
+    """Resample Swin's table of relative positions to the model's window.
+
+    A window of n tokens along an axis has 2n - 1 offsets there. A table of images is repeated for
+    every offset along depth, so that attention among equal slices is that of one slice.
+
+    Source:
+        arXiv:2106.13230 (Video Swin), section 3.3: "duplicated 2M-1 times" along time;
+        arXiv:2103.14030, section 3.2: bicubic interpolation for another window.
+    """
+
+    name: str
+    """The model's name of the table, ``(offsets, heads)``."""
+    window: Size3
+    """The model's window in tokens (depth, height, width)."""
+    image: bool = False
+    """Whether the source's table is one of images."""
+    source_window: tuple[int, ...] | None = None
+    """The source's window; by default square (images) or cubic (volumes)."""
+
+    def adapt(self, name: str, tensor: Tensor, shape: Shape) -> tuple[Tensor, str] | None:
+        """Return the resampled table and how, or None if the rule has nothing to do."""
+        if name != self.name or tensor.ndim != 2 or tensor.shape[1] != shape[1]:
+            return None
+        old = self._source_window(len(tensor), tuple(tensor.shape) == shape)
+        if old is None or (1,) * (3 - len(old)) + tuple(old) == self.window:
+            return None
+        depth, height, width = (2 * size - 1 for size in self.window)
+        table = resize_table(tensor, [2 * size - 1 for size in old], (depth, height, width))
+        return table, _way("relative positions of windows", old, self.window)
+
+    def _source_window(self, offsets: int, same: bool) -> tuple[int, ...] | None:
+        if self.source_window is not None:
+            if math.prod(2 * size - 1 for size in self.source_window) != offsets:
+                raise ConversionError(
+                    f"the source's table has {offsets} offsets, which are not those of a window of "
+                    f"{_shown(self.source_window)}. Give the window that the source was trained "
+                    "with."
+                )
+            return self.source_window
+        if same and not self.image:
+            return None
+        grid = square_grid(offsets) if self.image else cubic_grid(offsets)
+        if grid is None or grid[0] % 2 == 0:
+            kind = "square" if self.image else "cubic"
+            raise ConversionError(
+                f"the source's table has {offsets} offsets, which are those of no {kind} window. "
+                f"Say which window it is: ResizeRelativePositions(name={self.name!r}, "
+                f"window={self.window}, source_window=...)."
+            )
+        return tuple((size + 1) // 2 for size in grid)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepenCoordinates:
+    """Give a network of (height, width) offsets a third input, depth, that it does not see yet.
+
+    Swin V2 computes the bias of an offset by a small network of its coordinates. A first layer
+    with zeros for depth gives every offset along depth the bias of its plane.
+    """
+
+    name: str
+    """The model's name of that layer's weight, ``(hidden, 3)``."""
+
+    def adapt(self, name: str, tensor: Tensor, shape: Shape) -> tuple[Tensor, str] | None:
+        """Return the adapted weight and how, or None if the rule has nothing to do."""
+        if name != self.name or tensor.ndim != 2 or (tensor.shape[1], shape[-1]) != (2, 3):
+            return None
+        depth = tensor.new_zeros(len(tensor), 1)
+        return torch.cat([depth, tensor], dim=1), "offsets (h, w) to (d, h, w), depth at zero"
