@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from voxgraft.models.depth import Convolution
 from voxgraft.types import Size3
 
 Native = Literal["image", "video", "volume"]
@@ -36,7 +37,8 @@ class Declaration:
     family: str
     """Name of the family of architectures ("resnet", "efficientnet", ...)."""
     stem: str
-    """State-dict name of the first convolution's weight, ``(out, in_channels, d, h, w)``."""
+    """State-dict name of the first convolution's weight, ``(out, in_channels, d, h, w)``; without
+    depth where kernels are 2D."""
     head: str
     """Prefix of the 2D classifier's tensors, which the encoder does not have ("fc", "head.fc")."""
     feature_channels: tuple[int, ...]
@@ -52,6 +54,11 @@ class Declaration:
     """Smallest input whose last feature map still has three positions along each axis."""
     twin_of: str | None
     """timm's name of the 2D network whose 3D twin this is, or None."""
+    convolution: Convolution = "full"
+    """Whether a twin's kernels are 3D, or the 2D ones, each in a plane (``"acs"``)."""
+    slices_of: str | None = None
+    """timm's name of the 2D network that this one applies to slices, or None. Its tensors then lie
+    under ``network.``, by timm's names; those under ``join.`` are this network's own."""
     native: Native = "image"
     """What the published weights of this architecture were trained on."""
     reference: str | None = None
@@ -63,6 +70,11 @@ class Declaration:
     """Learned tables of positions."""
     gradient_checkpointing: bool = True
     """Whether :meth:`Encoder.set_gradient_checkpointing` has an effect."""
+
+    @property
+    def original(self) -> str | None:
+        """timm's name of the 2D network whose weights belong here, or None."""
+        return self.twin_of or self.slices_of
 
     @property
     def stems(self) -> frozenset[str]:

@@ -14,6 +14,11 @@ DepthKernel = Literal["full", "flat"]
 """``"full"``: kernels are as deep as they are high. ``"flat"``: kernels are one slice deep."""
 
 
+Convolution = Literal["full", "acs"]
+"""``"full"``: a twin's kernels are 3D. ``"acs"``: they are the 2D kernels, a third of them in each
+plane of the volume (arXiv:1911.10477)."""
+
+
 def check_choice(option: str, value: object, choices: tuple[str, ...]) -> None:
     """Refuse a value that is not among the choices of an option.
 
@@ -46,25 +51,39 @@ class DepthGeometry:
             ``spatial_stride``. Where it is smaller, the layers nearest the input keep their
             stride in the plane and have stride 1 along depth (for thick slices).
         spatial_stride: Reduction of the deepest feature map in the plane.
+        convolution: What the kernels are.
     """
 
     kernel: DepthKernel
     padding: DepthPadding
     total_stride: int
     spatial_stride: int
+    convolution: Convolution = "full"
 
     @classmethod
     def resolve(
-        cls, kernel: str, padding: str, total_stride: int | None, spatial_stride: int
+        cls,
+        kernel: str,
+        padding: str,
+        total_stride: int | None,
+        spatial_stride: int,
+        convolution: str = "full",
     ) -> DepthGeometry:
         """Check a person's options against a network's stride in the plane.
 
         Raises:
-            ModelError: If an option is not among its choices, or ``total_stride`` is not a
-                divisor of ``spatial_stride``.
+            ModelError: If an option is not among its choices, ``total_stride`` is not a divisor
+                of ``spatial_stride``, or flat kernels are to lie in three planes.
         """
         check_choice("depth_kernel", kernel, get_args(DepthKernel))
         check_choice("depth_padding", padding, get_args(DepthPadding))
+        check_choice("convolution", convolution, get_args(Convolution))
+        if convolution == "acs" and kernel == "flat":
+            raise ModelError(
+                "convolution is 'acs' and depth_kernel is 'flat': kernels in the coronal and the "
+                "sagittal plane extend along depth. Leave depth_kernel out, or choose "
+                "convolution='full'."
+            )
         divisors = [n for n in range(1, spatial_stride + 1) if spatial_stride % n == 0]
         if total_stride is None:
             total_stride = spatial_stride
@@ -79,6 +98,7 @@ class DepthGeometry:
             "zeros" if padding == "zeros" else "replicate",
             total_stride,
             spatial_stride,
+            "acs" if convolution == "acs" else "full",
         )
 
     def reduction(self, spatial: int) -> int:

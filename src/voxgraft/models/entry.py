@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from voxgraft.models.declaration import Native
 from voxgraft.models.encoder import Encoder
 
-TWIN_OPTIONS = frozenset({"depth_padding", "depth_kernel", "depth_stride", "drop_path", "seed"})
+TWIN_OPTIONS = frozenset(
+    {"convolution", "depth_padding", "depth_kernel", "depth_stride", "drop_path", "seed"}
+)
 """Options of the networks that are made of layers whose depth can be chosen."""
 
 

@@ -9,7 +9,10 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-Initialization = Callable[[nn.Conv3d], None]
+from voxgraft.models.layers.acs import AcsConv3d
+
+Convolution = nn.Conv3d | AcsConv3d
+Initialization = Callable[[Convolution], None]
 """Draws a convolution's weight in place."""
 
 
@@ -27,7 +30,7 @@ def seeded(seed: int | None) -> Iterator[None]:
         yield
 
 
-def kaiming_fan_out(conv: nn.Conv3d) -> None:
+def kaiming_fan_out(conv: Convolution) -> None:
     """Draw the weight as timm's ResNet does.
 
     Source: arXiv:1502.01852, equation 14, normal distribution.
@@ -35,7 +38,7 @@ def kaiming_fan_out(conv: nn.Conv3d) -> None:
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
 
 
-def kaiming_fan_in(conv: nn.Conv3d) -> None:
+def kaiming_fan_in(conv: Convolution) -> None:
     """Draw the weight as timm's DenseNet does.
 
     Source: arXiv:1502.01852, equation 10, normal distribution.
@@ -43,7 +46,7 @@ def kaiming_fan_in(conv: nn.Conv3d) -> None:
     nn.init.kaiming_normal_(conv.weight)
 
 
-def grouped_fan_out(conv: nn.Conv3d) -> None:
+def grouped_fan_out(conv: Convolution) -> None:
     """Draw the weight as timm's EfficientNet, MobileNet and RegNet do.
 
     Source: TensorFlow's official EfficientNet: a normal distribution of variance
@@ -53,24 +56,25 @@ def grouped_fan_out(conv: nn.Conv3d) -> None:
     nn.init.normal_(conv.weight, 0.0, math.sqrt(2.0 / fan_out))
 
 
-def truncated_normal(conv: nn.Conv3d) -> None:
+def truncated_normal(conv: Convolution) -> None:
     """Draw the weight as timm's ConvNeXt does.
 
     Source: arXiv:2201.03545, appendix A: truncated normal of sd 0.02. The fan-in of a kernel grows
     with its depth, so the sd is divided by the root of the depth: the response to noise keeps the
     variance that it has in 2D.
     """
-    sd = 0.02 / math.sqrt(conv.kernel_size[0])
+    depth = conv.kernel_size[0] if conv.weight.ndim == 5 else 1
+    sd = 0.02 / math.sqrt(depth)
     nn.init.trunc_normal_(conv.weight, std=sd, a=-2.0, b=2.0)
 
 
 def initialize_convolutions(network: nn.Module, rule: Initialization) -> None:
-    """Draw the weight of every 3D convolution anew, and set biases to zero.
+    """Draw the weight of every convolution of volumes anew, and set biases to zero.
 
     Weights on the meta device have no values; they are left.
     """
     for module in network.modules():
-        if isinstance(module, nn.Conv3d) and not module.weight.is_meta:
+        if isinstance(module, nn.Conv3d | AcsConv3d) and not module.weight.is_meta:
             rule(module)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

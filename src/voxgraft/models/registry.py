@@ -43,7 +43,7 @@ def _register_all() -> None:
             description=f"plain 3D ResNet of {block} blocks {depths}, stem (3, 7, 7), no pooling",
             family="plain_resnet",
             build=partial(build_plain_resnet, kind_of_block, depths),
-            options=TWIN_OPTIONS,
+            options=TWIN_OPTIONS - {"convolution"},
         )
         MODELS.register(name, entry)
     for room in (video, tokens, volumetric, slicewise):
@@ -67,6 +67,8 @@ def build_encoder(name: str, *, in_channels: int = 1, **options: Any) -> Encoder
     - ``depth_kernel``: ``"full"``: kernels are as deep as high; ``"flat"``: one slice deep.
     - ``depth_stride``: total reduction along depth, by default the network's own. Smaller values,
       for thick slices, leave the depth whole in the layers nearest the input.
+    - ``convolution``: ``"full"``: 3D kernels; ``"acs"``: the 2D kernels themselves, a third of
+      each layer's in the axial, coronal and sagittal plane.
     - ``drop_path``: probability of stochastic depth in the deepest block.
 
     Args:

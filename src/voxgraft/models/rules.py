@@ -33,6 +33,7 @@ from torch import nn
 from voxgraft.errors import ModelError, raise_faults
 from voxgraft.models.depth import DepthGeometry
 from voxgraft.models.dimension_free import DIMENSION_FREE
+from voxgraft.models.layers.acs import AcsConv3d
 from voxgraft.models.layers.blur import BlurPool3d
 from voxgraft.models.layers.convnext_block import ConvNeXtBlock3d
 from voxgraft.models.layers.convolution import Conv3d
@@ -113,6 +114,8 @@ def _convolution(layer: Any, place: Place) -> nn.Module:
             "Choose another network."
         )
     geometry = _geometry(layer, place)
+    if place.depth.convolution == "acs":
+        return _acs_convolution(layer, place, geometry)
     return Conv3d(
         layer.in_channels,
         layer.out_channels,
@@ -120,6 +123,28 @@ def _convolution(layer: Any, place: Place) -> nn.Module:
         stride=geometry.stride,
         padding=geometry.padding,
         dilation=geometry.dilation,
+        groups=layer.groups,
+        bias=layer.bias is not None,
+        same=isinstance(layer, Conv2dSame),
+        depth_padding=place.depth.padding,
+    )
+
+
+def _acs_convolution(layer: Any, place: Place, geometry: _Geometry) -> nn.Module:
+    for axes in (geometry.kernel, geometry.padding, geometry.dilation):
+        if len(set(axes)) > 1:
+            raise ModelError(
+                f"{place.path} cuts the plane into patches of {geometry.kernel[1:]} and, with this "
+                f"depth_stride, the depth into {geometry.kernel[0]}: its 2D kernels do not fit "
+                "into the other planes. Leave depth_stride out, or choose convolution='full'."
+            )
+    return AcsConv3d(
+        layer.in_channels,
+        layer.out_channels,
+        geometry.kernel[0],
+        stride=geometry.stride,
+        padding=geometry.padding[0],
+        dilation=geometry.dilation[0],
         groups=layer.groups,
         bias=layer.bias is not None,
         same=isinstance(layer, Conv2dSame),

@@ -122,6 +122,7 @@ def build_twin(
     depth_padding: str = "zeros",
     depth_kernel: str = "full",
     depth_stride: int | None = None,
+    convolution: str = "full",
     drop_path: float = 0.0,
     seed: int | None = None,
 ) -> Twin:
@@ -134,6 +135,8 @@ def build_twin(
         depth_kernel: ``"full"`` or ``"flat"``: whether kernels extend along depth.
         depth_stride: Total reduction along depth; by default that of the plane. Where it is
             smaller, the layers nearest the input do not reduce the depth.
+        convolution: ``"full"`` or ``"acs"``: whether kernels are 3D, or stay 2D, a third of each
+            layer's in the axial, coronal and sagittal plane.
         drop_path: Probability of stochastic depth in the deepest block.
         seed: Seed of the random weights; None draws from PyTorch's global generator.
 
@@ -156,7 +159,9 @@ def build_twin(
         family = _family(network, architecture)
         info: Any = network.feature_info
         taps = tuple((str(f["module"]), int(f["num_chs"]), int(f["reduction"])) for f in info)
-        depth = DepthGeometry.resolve(depth_kernel, depth_padding, depth_stride, taps[-1][2])
+        depth = DepthGeometry.resolve(
+            depth_kernel, depth_padding, depth_stride, taps[-1][2], convolution
+        )
         thick = depth.total_stride != depth.spatial_stride
         reductions = _input_reductions(architecture, in_channels) if thick else {}
         trunk, pool = family.layout(network)
@@ -214,6 +219,7 @@ def _declare(
         min_size=(smallest[0], smallest[1], smallest[2]),
         preferred_size=preferred_size(strides[-1]),
         twin_of=architecture,
+        convolution=depth.convolution,
     )
 
 

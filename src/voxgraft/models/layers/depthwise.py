@@ -41,7 +41,7 @@ def fast_depthwise_fits(
         groups > 1
         and groups == x.shape[1] == weight.shape[0]
         and max(dilation) == 1
-        and min(weight.shape[2:]) >= max(stride) >= 1
+        and all(size >= step for size, step in zip(weight.shape[2:], stride, strict=True))
         and x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
         and x.numel() > 0
@@ -67,7 +67,7 @@ def depthwise_conv3d(
 
     Args:
         x: The volumes, float32, on the CPU.
-        weight: One kernel a channel; at least as large as the stride.
+        weight: One kernel a channel; along each axis at least as large as the stride.
         bias: Added to each channel.
         stride: Stride, in voxels.
         padding: Zeros on each side, in voxels.
