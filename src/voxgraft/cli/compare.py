@@ -18,7 +18,11 @@ def compare(
     target: list[str] | None = typer.Option(
         None, "--target", help="Without a plan: target column(s)."
     ),
-    model: list[str] | None = typer.Option(None, "--model", help="Without a plan: network(s)."),
+    model: list[str] | None = typer.Option(
+        None,
+        "--model",
+        help="Without a plan: network(s) for all starts; by default each source's own.",
+    ),
     start: list[str] | None = typer.Option(
         None, "--start", help="Without a plan: `scratch` or a source; may be repeated."
     ),
@@ -95,14 +99,37 @@ def _plan_from_flags(
     data: dict[str, Any] = {
         "table": str(table.resolve()),
         "target": target,
-        "models": model or ["efficientnet_lite0_3d"],
+        "models": model,
         "starts": start,
     }
+    if not model:
+        data |= _own_networks(start or [])
     if sizes is not None:
         data["sizes"] = [_read_size(text.strip()) for text in sizes.split(",")]
     if seeds is not None:
         data["seeds"] = seeds
     return data
+
+
+def _own_networks(starts: list[str]) -> dict[str, Any]:
+    """Give each source the network that its weights are of, and scratch all of these."""
+    from voxgraft.grafting import network_of
+    from voxgraft.weights import resolve_source
+
+    own = {text: network_of(resolve_source(text)) for text in starts if text != "scratch"}
+    models = list(dict.fromkeys(own.values())) or ["efficientnet_lite0_3d"]
+    if len(models) == 1:
+        return {"models": models}
+    say(f"networks: {', '.join(f'{name} for {text}' for text, name in own.items())}")
+    named = [
+        {"name": _folder_name(text), "source": text, "model": own[text]} if text in own else text
+        for text in starts
+    ]
+    return {"models": models, "starts": named}
+
+
+def _folder_name(text: str) -> str:
+    return Path(text).name if "/" in text or "\\" in text else text
 
 
 def _read_size(text: str) -> int | float | str:

@@ -12,7 +12,7 @@ import numpy as np
 from voxgraft import __version__
 from voxgraft.comparison.evidence import ArmEvidence, Evidence, gather_evidence
 from voxgraft.comparison.matrix import Study
-from voxgraft.comparison.plan import resolve_reference
+from voxgraft.comparison.plan import reference_of, resolve_reference
 from voxgraft.comparison.summary import cost_rows, data_summary, example_rows, start_row
 from voxgraft.datasets import Table, read_table
 from voxgraft.errors import RunError
@@ -87,7 +87,7 @@ def analyze(
         "data": data_summary(study, table, folder),
         "starts": [start_row(study, start.name, grafts) for start in plan.starts],
         "reference": resolve_reference(plan),
-        "models": [model.name for model in plan.models],
+        "models": [model.name for model in plan.all_models],
         "sizes": list(study.sizes),
         "seeds": list(plan.seeds),
         "runs": evidence.runs,
@@ -120,28 +120,31 @@ def _any_finished(evidence: Evidence, folder: Path) -> Path:
 
 
 def _differences(study: Study, evidence: Evidence, metric: Metric) -> list[Compared]:
-    reference = resolve_reference(study.plan)
     keys, differences = [], []
-    for model in study.plan.models:
+    for model, start in study.plan.pairs():
+        against = reference_of(study.plan, model, start)
+        if against is None:
+            continue
         for size in study.sizes:
-            base = evidence.find(model.name, reference, size)
-            for start in study.plan.starts:
-                arm = evidence.find(model.name, start.name, size)
-                if start.name == reference or base is None or arm is None:
-                    continue
-                difference = _paired(study, evidence, metric, arm, base)
-                if difference is not None:
-                    keys.append((model.name, start.name, size))
-                    differences.append(difference)
+            base = evidence.find(against[0].name, against[1], size)
+            arm = evidence.find(model.name, start.name, size)
+            if base is None or arm is None:
+                continue
+            difference = _paired(study, evidence, metric, arm, base)
+            if difference is not None:
+                keys.append((model.name, start.name, against[1], size))
+                differences.append(difference)
     return [
         Compared(
             start=start,
             reference=reference,
             train_size=size,
             difference=difference,
-            model=model if len(study.plan.models) > 1 else "",
+            model=model if len(study.plan.all_models) > 1 else "",
         )
-        for (model, start, size), difference in zip(keys, adjust(differences), strict=True)
+        for (model, start, reference, size), difference in zip(
+            keys, adjust(differences), strict=True
+        )
     ]
 
 
@@ -196,37 +199,35 @@ def _interval(study: Study, evidence: Evidence, metric: Metric, scores: Any) -> 
 def _curves(study: Study, evidence: Evidence, metric: Metric) -> list[Json]:
     function: Callable[..., Any] = metric.function(study.target.kind)
     curves = []
-    for model in study.plan.models:
-        for start in study.plan.starts:
-            points = []
-            for size in study.sizes:
-                flagged = sorted(
-                    f"seed {row['seed']}: {', '.join(row['flags'])}"
-                    for row in evidence.runs
-                    if (row["model"], row["start"], row["train_size"])
-                    == (model.name, start.name, size)
-                    and row["flags"]
-                )
-                point: Json = {"train_size": size, "flagged": flagged, "values": [], "n_seeds": 0}
-                arm = evidence.find(model.name, start.name, size)
-                if arm is None:
-                    point |= {"estimate": None, "low": None, "high": None, "n_patients": 0}
-                else:
-                    interval = _interval(study, evidence, metric, arm.scores)
-                    point |= {
-                        "estimate": interval.estimate,
-                        "low": interval.low,
-                        "high": interval.high,
-                        "method": interval.method,
-                        "note": interval.note,
-                        "values": [
-                            float(function(evidence.test.target, scores)) for scores in arm.scores
-                        ],
-                        "n_seeds": len(arm.seeds),
-                        "n_patients": interval.n_patients,
-                    }
-                points.append(point)
-            curves.append({"start": start.name, "model": model.name, "points": points})
+    for model, start in study.plan.pairs():
+        points = []
+        for size in study.sizes:
+            flagged = sorted(
+                f"seed {row['seed']}: {', '.join(row['flags'])}"
+                for row in evidence.runs
+                if (row["model"], row["start"], row["train_size"]) == (model.name, start.name, size)
+                and row["flags"]
+            )
+            point: Json = {"train_size": size, "flagged": flagged, "values": [], "n_seeds": 0}
+            arm = evidence.find(model.name, start.name, size)
+            if arm is None:
+                point |= {"estimate": None, "low": None, "high": None, "n_patients": 0}
+            else:
+                interval = _interval(study, evidence, metric, arm.scores)
+                point |= {
+                    "estimate": interval.estimate,
+                    "low": interval.low,
+                    "high": interval.high,
+                    "method": interval.method,
+                    "note": interval.note,
+                    "values": [
+                        float(function(evidence.test.target, scores)) for scores in arm.scores
+                    ],
+                    "n_seeds": len(arm.seeds),
+                    "n_patients": interval.n_patients,
+                }
+            points.append(point)
+        curves.append({"start": start.name, "model": model.name, "points": points})
     return curves
 
 
@@ -270,25 +271,26 @@ def _baselines(study: Study, evidence: Evidence, metric: Metric, table: Table) -
 
 
 def _savings(study: Study, evidence: Evidence, metric: Metric) -> list[Json]:
-    reference = resolve_reference(study.plan)
-    rows = []
+    rows: list[Json] = []
     if len(study.sizes) < 2:
-        return []
-    for model in study.plan.models:
-        base = _by_size(study, evidence, model, reference)
-        for start in study.plan.starts:
-            arms = _by_size(study, evidence, model, start.name)
-            if start.name == reference or len(base) < 2 or len(arms) < 2:
-                continue
-            saved = label_savings(
-                metric.function(study.target.kind),
-                evidence.test.target,
-                arms,
-                base,
-                evidence.test.patients,
-                higher_is_better=metric.higher_is_better,
-            )
-            rows.append(_savings_row(model.name, start.name, reference, saved, metric))
+        return rows
+    for model, start in study.plan.pairs():
+        against = reference_of(study.plan, model, start)
+        if against is None:
+            continue
+        base = _by_size(study, evidence, against[0], against[1])
+        arms = _by_size(study, evidence, model, start.name)
+        if len(base) < 2 or len(arms) < 2:
+            continue
+        saved = label_savings(
+            metric.function(study.target.kind),
+            evidence.test.target,
+            arms,
+            base,
+            evidence.test.patients,
+            higher_is_better=metric.higher_is_better,
+        )
+        rows.append(_savings_row(model.name, start.name, against[1], saved, metric))
     return rows
 
 

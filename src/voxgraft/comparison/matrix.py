@@ -48,9 +48,8 @@ class Study:
     def arms(self) -> Iterator[Arm]:
         """Yield the arms, smallest size first."""
         for size in self.sizes:
-            for model in self.plan.models:
-                for start in self.plan.starts:
-                    yield Arm(model=model, start=start, train_size=size)
+            for model, start in self.plan.pairs():
+                yield Arm(model=model, start=start, train_size=size)
 
     def trial(self, arm: Arm, learning_rate: float) -> Recipe:
         """Return the recipe of one trial: the first seed, scored on validation alone."""

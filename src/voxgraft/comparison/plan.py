@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -67,7 +68,10 @@ class Plan:
     crop_size_voxels: Size3 | None = None
     """Random training crops (depth, height, width); None trains on whole volumes."""
     models: tuple[ModelSettings, ...]
+    """Networks that every start without one of its own is tried on; may be empty if none is."""
     starts: tuple[StartSettings, ...]
+    networks: Mapping[str, ModelSettings] = field(default_factory=dict)
+    """Start's name to its own network, for starts that fit no other: a video network, say."""
     reference: str | None = None
     """The start that others are compared with; None takes scratch, or else the first."""
     sizes: tuple[Size, ...] = ("all",)
@@ -83,6 +87,27 @@ class Plan:
     """Threads of each run; None divides the cores by the jobs, once."""
     store: str | None = None
 
+    @property
+    def all_models(self) -> tuple[ModelSettings, ...]:
+        """Every network of the comparison, the shared ones first."""
+        own = {model.name: model for model in self.networks.values()}
+        shared = {model.name for model in self.models}
+        return (*self.models, *(model for name, model in own.items() if name not in shared))
+
+    def pairs(self) -> list[tuple[ModelSettings, StartSettings]]:
+        """Return each network with each start that is tried on it, by networks."""
+        return [
+            (model, start)
+            for model in self.all_models
+            for start in self.starts
+            if self.tried(model, start)
+        ]
+
+    def tried(self, model: ModelSettings, start: StartSettings) -> bool:
+        """Say whether a start is tried on a network."""
+        own = self.networks.get(start.name)
+        return model.name == own.name if own is not None else model in self.models
+
     def to_dict(self) -> Json:
         """Return the plan as plain data, ready for YAML."""
         plain = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
@@ -91,6 +116,10 @@ class Plan:
             plain[name] = dataclasses.asdict(plain[name]) if plain[name] is not None else None
         plain["models"] = [dataclasses.asdict(model) for model in self.models]
         plain["starts"] = [dataclasses.asdict(start) for start in self.starts]
+        for start in plain["starts"]:
+            if start["name"] in self.networks:
+                start["model"] = dataclasses.asdict(self.networks[start["name"]])
+        del plain["networks"]
         if self.target is not None:
             del plain["target_columns"]
         return plain
@@ -125,7 +154,8 @@ def plan_from_dict(data: Json, where: str) -> Plan:
         RecipeError: If anything is unknown, missing or impossible; all faults are named.
     """
     faults = Faults(where)
-    check_keys(data, [item.name for item in dataclasses.fields(Plan)], "", faults)
+    keys = [item.name for item in dataclasses.fields(Plan) if item.name != "networks"]
+    check_keys(data, keys, "", faults)
     values: dict[str, Any] = {}
     for name, annotation in _PLAIN_TYPES.items():
         if name in data:
@@ -136,8 +166,11 @@ def plan_from_dict(data: Json, where: str) -> Plan:
     if "preprocessing" in data:
         values["preprocessing"] = read_preprocessing(data["preprocessing"], faults)
     values |= _read_target(data, faults)
-    values["models"] = _read_list(data, "models", read_model, faults)
-    values["starts"] = _read_list(data, "starts", read_start, faults)
+    values["starts"], values["networks"] = _read_starts(data, faults)
+    needed = len(values["networks"]) < len(values["starts"]) or not values["starts"]
+    values["models"] = (
+        _read_list(data, "models", read_model, faults) if needed or data.get("models") else ()
+    )
     values["seeds"] = _read_seeds(data.get("seeds", 3), faults)
     if "table" not in data:
         faults.add("table", "missing; give the path of a table of cases")
@@ -170,6 +203,27 @@ def _read_list(data: Json, key: str, read: Any, faults: Faults) -> tuple[Any, ..
         faults.add(key, f"expected a list with at least one entry, found {items!r}")
         return ()
     return tuple(read(item, f"{key}.{position}", faults) for position, item in enumerate(items))
+
+
+def _read_starts(
+    data: Json, faults: Faults
+) -> tuple[tuple[StartSettings, ...], dict[str, ModelSettings]]:
+    """Read the starts, and the network of each that has one of its own (``model``)."""
+    networks: dict[str, ModelSettings] = {}
+
+    def read(item: Any, key: str, faults: Faults) -> StartSettings | None:
+        if not isinstance(item, dict) or item.get("model") is None:
+            if isinstance(item, dict):
+                item = {name: value for name, value in item.items() if name != "model"}
+            return read_start(item, key, faults)
+        rest = {name: value for name, value in item.items() if name != "model"}
+        start = read_start(rest, key, faults)
+        model = read_model(item["model"], f"{key}.model", faults)
+        if start is not None and model is not None:
+            networks[start.name] = model
+        return start
+
+    return _read_list(data, "starts", read, faults), networks
 
 
 def _read_target(data: Json, faults: Faults) -> dict[str, Any]:
@@ -205,6 +259,10 @@ def _check_names(values: dict[str, Any], faults: Faults) -> None:
         for name in names:
             if not name or any(sign in name for sign in "/\\\n\t") or name.startswith("."):
                 faults.add(key, f"{name!r} cannot name a folder; use letters, digits, - and _")
+    options: dict[str, ModelSettings] = {}
+    for model in (*values["models"], *values["networks"].values()):
+        if options.setdefault(model.name, model) != model:
+            faults.add("starts", f"the network {model.name!r} stands there with different options")
     reference = values.get("reference")
     starts = [start.name for start in values["starts"]]
     if reference is not None and reference not in starts:
@@ -222,6 +280,26 @@ def resolve_reference(plan: Plan) -> str:
         if start.source is None:
             return start.name
     return plan.starts[0].name
+
+
+def reference_of(
+    plan: Plan, model: ModelSettings, start: StartSettings
+) -> tuple[ModelSettings, str] | None:
+    """Return network and name of the start that a start is compared with, or None for itself.
+
+    The reference on the same network, if it is tried there; else a start from scratch that has
+    the same network as its own; else the reference on the first network that it is tried on.
+    """
+    name = resolve_reference(plan)
+    if start.name == name:
+        return None
+    reference = next(item for item in plan.starts if item.name == name)
+    if plan.tried(model, reference):
+        return model, name
+    for other in plan.starts:
+        if other.source is None and start.source is not None and plan.tried(model, other):
+            return model, other.name
+    return next((at, name) for at in plan.all_models if plan.tried(at, reference))
 
 
 def refuse_changed_plan(before: Plan, after: Plan, folder: Path) -> None:

@@ -120,7 +120,7 @@ def audit_grafts(study: Study, folder: Path, in_channels: int) -> Json:
     path = folder / "grafts.json"
     known: Json = read_json(path) if path.is_file() else {}
     reports: Json = {}
-    pairs = [(model, start) for model in study.plan.models for start in study.plan.starts]
+    pairs = study.plan.pairs()
     with progress_bar(len(pairs), "checking grafts") as bar:
         for model, start in pairs:
             key = f"{model.name}__{start.name}"

@@ -40,8 +40,8 @@ def start_row(study: Study, name: str, grafts: Json) -> Json:
         row["trained_on"] = list(source.trained_on)
     audits = [
         {"model": model.name} | grafts[f"{model.name}__{name}"]
-        for model in study.plan.models
-        if grafts[f"{model.name}__{name}"] is not None
+        for model in study.plan.all_models
+        if grafts.get(f"{model.name}__{name}") is not None
     ]
     return row | {"graft": audits[0] if audits else None, "grafts": audits}
 
@@ -87,12 +87,12 @@ def example_rows(
     study: Study, evidence: Evidence, prepared: Prepared, metric: Metric, folder: Path
 ) -> list[Json]:
     """Save example cases of the best start at the largest size, and return their rows."""
-    model, size = study.plan.models[0].name, study.sizes[-1]
-    frames = {}
+    size = study.sizes[-1]
+    frames: dict[str, Any] = {}
     quality: dict[str, float] = {}
-    for start in study.plan.starts:
-        arm = evidence.find(model, start.name, size)
-        if arm is None:
+    for model, start in study.plan.pairs():
+        arm = evidence.find(model.name, start.name, size)
+        if arm is None or start.name in frames:
             continue
         runs = [row for row in evidence.runs if row["id"].startswith(f"{arm.arm.id}__s")]
         usable = [row for row in runs if row["seed"] in arm.seeds]
@@ -117,29 +117,28 @@ def example_rows(
 def cost_rows(study: Study, evidence: Evidence, choices: Json) -> list[Json]:
     """Return time, memory and parameters of each start on each model."""
     rows = []
-    for model in study.plan.models:
-        for start in study.plan.starts:
-            runs = [
-                row
-                for row in evidence.runs
-                if (row["model"], row["start"]) == (model.name, start.name)
-                and row["train_seconds"] is not None
-            ]
-            trials = [
-                row["seconds"]
-                for row in choices.values()
-                if (row["model"], row["start"]) == (model.name, start.name)
-            ]
-            rows.append(
-                {
-                    "start": start.name,
-                    "model": model.name,
-                    "runs": len(runs),
-                    "train_seconds_total": sum(row["train_seconds"] for row in runs),
-                    "trial_seconds_total": sum(trials),
-                    "peak_memory_mib": max((row["peak_memory_mib"] for row in runs), default=None),
-                    "parameters": runs[0]["parameters"] if runs else None,
-                    "trainable_parameters": runs[0]["trainable_parameters"] if runs else None,
-                }
-            )
+    for model, start in study.plan.pairs():
+        runs = [
+            row
+            for row in evidence.runs
+            if (row["model"], row["start"]) == (model.name, start.name)
+            and row["train_seconds"] is not None
+        ]
+        trials = [
+            row["seconds"]
+            for row in choices.values()
+            if (row["model"], row["start"]) == (model.name, start.name)
+        ]
+        rows.append(
+            {
+                "start": start.name,
+                "model": model.name,
+                "runs": len(runs),
+                "train_seconds_total": sum(row["train_seconds"] for row in runs),
+                "trial_seconds_total": sum(trials),
+                "peak_memory_mib": max((row["peak_memory_mib"] for row in runs), default=None),
+                "parameters": runs[0]["parameters"] if runs else None,
+                "trainable_parameters": runs[0]["trainable_parameters"] if runs else None,
+            }
+        )
     return rows

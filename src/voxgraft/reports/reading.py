@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from voxgraft.errors import ReportError, raise_faults
 from voxgraft.files import plain_json
 from voxgraft.reports.comparison import FORMAT, Comparison
+from voxgraft.reports.own_networks import together
 
 
 def parse_comparison(value: Any, where: str) -> Comparison:
@@ -35,7 +36,7 @@ def parse_comparison(value: Any, where: str) -> Comparison:
             f"{FORMAT}. Report it with the version that wrote it ({value.get('voxgraft')!r})."
         )
     try:
-        return Comparison.model_validate(_with_model(_printable(plain_json(value))))
+        return Comparison.model_validate(_with_model(together(_printable(plain_json(value)))))
     except ValidationError as error:
         faults = []
         for fault in error.errors(include_url=False):

@@ -1,0 +1,57 @@
+"""A comparison whose starts each have a network of their own, on one page of panels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+TOGETHER = "each start on its own network"
+
+
+def together(value: dict[str, Any]) -> dict[str, Any]:
+    """Return a comparison's JSON with each start named by its network too, in one group.
+
+    Where several networks are compared, and each start is tried on one of them only, a panel and
+    a part of each table for every network would hold one line. Anything else is returned as it is.
+
+    Args:
+        value: What ``comparison.json`` holds; it may be damaged.
+    """
+    curves = value.get("curves")
+    models = value.get("models")
+    if not isinstance(curves, list) or not isinstance(models, list) or len(models) < 2:
+        return value
+    networks: dict[str, str] = {}
+    for row in curves:
+        start, model = (row.get("start"), row.get("model")) if isinstance(row, dict) else (0, 0)
+        if not isinstance(start, str) or not isinstance(model, str) or start in networks:
+            return value
+        networks[start] = model
+    names = {start: f"{start} ({model})" for start, model in networks.items()}
+
+    def renamed(row: Any) -> Any:
+        if not isinstance(row, dict):
+            return row
+        changed = dict(row)
+        if "model" in row:
+            changed["model"] = TOGETHER
+        for key in ("start", "against"):
+            if isinstance(row.get(key), str):
+                changed[key] = names.get(row[key], row[key])
+        if isinstance(row.get("scores"), dict):
+            changed["scores"] = {names.get(key, key): item for key, item in row["scores"].items()}
+        return changed
+
+    result = dict(value)
+    for key in ("runs", "curves", "differences", "label_savings", "trials", "cost", "examples"):
+        if isinstance(value.get(key), list):
+            result[key] = [renamed(row) for row in value[key]]
+    if isinstance(value.get("starts"), list):
+        result["starts"] = [
+            row | {"name": names.get(row["name"], row["name"])}
+            if isinstance(row, dict) and isinstance(row.get("name"), str)
+            else row
+            for row in value["starts"]
+        ]
+    if isinstance(value.get("reference"), str):
+        result["reference"] = names.get(value["reference"], value["reference"])
+    return result | {"models": [TOGETHER]}
