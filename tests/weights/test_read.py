@@ -63,6 +63,7 @@ def test_unwraps_by_the_stated_rule_and_says_so(tmp_path: Path, legacy: bool) ->
     assert _same(checkpoint.state, state)
     assert checkpoint.notes == (
         "read from the key 'state_dict'",
+        "not read: the tensors under 'state_dict_ema'",
         "the prefix 'module.' of all names was stripped",
         "the prefix '_orig_mod.' of all names was stripped",
     )

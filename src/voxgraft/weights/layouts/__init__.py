@@ -11,8 +11,8 @@ import re
 from collections.abc import Callable, Collection, Mapping
 
 from voxgraft.errors import SourceError
-from voxgraft.weights.convert.rules import Drop, Naming, Rename
-from voxgraft.weights.layouts import image, tokens, video, volume
+from voxgraft.weights.convert.rules import Drop, Rename, Rule
+from voxgraft.weights.layouts import flax, image, tokens, torchvision, video, volume
 from voxgraft.weights.source import Source
 
 
@@ -20,8 +20,10 @@ def _voxgraft(architecture: str) -> tuple[Rename, ...]:
     return (Rename(r"^encoder\.", ""),)
 
 
-KEY_LAYOUTS: Mapping[str, Callable[[str], tuple[Naming, ...]]] = {
+KEY_LAYOUTS: Mapping[str, Callable[[str], tuple[Rule, ...]]] = {
     **image.LAYOUTS,
+    **torchvision.LAYOUTS,
+    **flax.LAYOUTS,
     **video.LAYOUTS,
     **tokens.LAYOUTS,
     **volume.LAYOUTS,
@@ -29,10 +31,10 @@ KEY_LAYOUTS: Mapping[str, Callable[[str], tuple[Naming, ...]]] = {
 }
 """Name of each layout, and the rules from its names to those of an architecture."""
 
-_SIGNS = (*image.SIGNS, *video.SIGNS, *tokens.SIGNS, *volume.SIGNS)
+_SIGNS = (*flax.SIGNS, *image.SIGNS, *torchvision.SIGNS, *video.SIGNS, *tokens.SIGNS, *volume.SIGNS)
 
 
-def naming_rules(source: Source) -> tuple[Naming, ...]:
+def naming_rules(source: Source) -> tuple[Rule, ...]:
     """Return the rules from a source's own tensor names to its architecture's, without its head.
 
     Raises:
