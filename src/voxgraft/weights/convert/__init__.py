@@ -3,6 +3,12 @@
 from voxgraft.weights.convert.channels import STEM_METHODS, StemMethod, fold_channels
 from voxgraft.weights.convert.convert import Converted, convert, stage_of
 from voxgraft.weights.convert.inflate import INFLATIONS, Inflation, inflate_kernel
+from voxgraft.weights.convert.patches import ResizePatch, resize_patch
+from voxgraft.weights.convert.positions import (
+    DeepenCoordinates,
+    ResizePositions,
+    ResizeRelativePositions,
+)
 from voxgraft.weights.convert.rules import (
     Cast,
     Drop,
@@ -23,6 +29,7 @@ __all__ = [
     "STEM_METHODS",
     "Cast",
     "Converted",
+    "DeepenCoordinates",
     "Drop",
     "FoldChannels",
     "Fresh",
@@ -32,6 +39,9 @@ __all__ = [
     "Naming",
     "ReconcileKernel",
     "Rename",
+    "ResizePatch",
+    "ResizePositions",
+    "ResizeRelativePositions",
     "Rule",
     "Shape",
     "StemMethod",
@@ -39,5 +49,6 @@ __all__ = [
     "convert",
     "fold_channels",
     "inflate_kernel",
+    "resize_patch",
     "stage_of",
 ]

@@ -14,7 +14,14 @@ from torch.nn import functional
 
 from voxgraft.errors import ConversionError
 from voxgraft.weights.convert.channels import StemMethod, fold_channels
+from voxgraft.weights.convert.epsilon import ShiftVariance
 from voxgraft.weights.convert.inflate import Inflation, inflate_kernel
+from voxgraft.weights.convert.patches import ResizePatch
+from voxgraft.weights.convert.positions import (
+    DeepenCoordinates,
+    ResizePositions,
+    ResizeRelativePositions,
+)
 
 Shape = tuple[int, ...]
 
@@ -143,8 +150,17 @@ class UnitAxes:
     token may be ``(1, 1, channels)`` or ``(channels)``.
     """
 
+    pattern: str = ".*"
+    """Regular expression of the names of the model's tensors that may be changed so."""
+
+    @cached_property
+    def _regex(self) -> re.Pattern[str]:
+        return _compiled(self.pattern)
+
     def adapt(self, name: str, tensor: Tensor, shape: Shape) -> tuple[Tensor, str] | None:
         """Return the adapted tensor and how, or None if the rule has nothing to do."""
+        if self._regex.fullmatch(name) is None:
+            return None
         found = tuple(tensor.shape)
         if found == shape or [n for n in found if n != 1] != [n for n in shape if n != 1]:
             return None
@@ -203,7 +219,18 @@ class Cast:
 
 
 Naming = Rename | Drop | Join
-Adapting = Inflate | FoldChannels | UnitAxes | ReconcileKernel | Cast
+Adapting = (
+    Inflate
+    | FoldChannels
+    | UnitAxes
+    | ReconcileKernel
+    | Cast
+    | ResizePatch
+    | ResizePositions
+    | ResizeRelativePositions
+    | DeepenCoordinates
+    | ShiftVariance
+)
 Rule = Naming | Fresh | Adapting
 
 
