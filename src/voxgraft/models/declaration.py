@@ -18,11 +18,12 @@ class Positions:
 
     name: str
     """State-dict name of the table."""
-    kind: Literal["absolute", "relative"]
+    kind: Literal["absolute", "relative", "coordinates"]
     """``"absolute"``: a vector a token, ``(1, prefix + tokens, channels)`` or ``(prefix + tokens,
-    channels)``; ``"relative"``: Swin's bias, ``((2d-1)(2h-1)(2w-1), heads)``."""
+    channels)``; ``"relative"``: Swin's bias, ``((2d-1)(2h-1)(2w-1), heads)``; ``"coordinates"``:
+    the first layer of a network of offsets, ``(hidden, 3)``."""
     grid: Size3
-    """Tokens along (depth, height, width): of the input, or of a window (``"relative"``)."""
+    """Tokens along (depth, height, width): of the input (``"absolute"``), or of a window."""
     prefix: int = 0
     """Rows before those of the tokens (class token, registers)."""
 
@@ -68,12 +69,15 @@ class Declaration:
     """Further kernels that take the input, of a network with several pathways."""
     positions: tuple[Positions, ...] = ()
     """Learned tables of positions."""
+    parity_size: Size3 | None = None
+    """Input at which a twin's features must equal the 2D network's; None for any, and then a small
+    one is used. Set where a table of positions has another grid than the 2D network's."""
     gradient_checkpointing: bool = True
     """Whether :meth:`Encoder.set_gradient_checkpointing` has an effect."""
 
     @property
     def original(self) -> str | None:
-        """timm's name of the 2D network whose weights belong here, or None."""
+        """Return timm's name of the 2D network whose weights belong here, or None."""
         return self.twin_of or self.slices_of
 
     @property
