@@ -121,16 +121,20 @@ def read_source(source: Source) -> SourceTensors:
     """
     path = fetch_source(source)
     expected = source.tensor_digests
-    if not expected and source.sha256 is not None:
+    published = source.sha256 or source.sha256_begins
+    if not expected and published is not None:
         found = file_sha256(path)
-        if found != source.sha256:
+        if not found.startswith(published):
+            begins = "" if source.sha256 else "one that begins with "
             raise SourceError(
                 f"{path}, the file of source {source.id!r}, has SHA-256 {found}, expected "
-                f"{source.sha256}. It is damaged or is another file. Download it again."
+                f"{begins}{published}. It is damaged or is another file. Download it again."
             )
     checkpoint = read_checkpoint(path, key=source.key)
     if not expected:
-        origin = UNVERIFIED if source.sha256 is None else "the file has its published SHA-256"
+        origin = UNVERIFIED if published is None else "the file has its published SHA-256"
+        if published is not None and source.sha256 is None:
+            origin = f"the file's SHA-256 begins with the published {published}"
         return SourceTensors(checkpoint.state, origin, checkpoint.notes)
     faults = digest_faults(checkpoint.state, expected)
     if faults:

@@ -33,9 +33,9 @@ _SAFE = re.compile(
 """What a plain state dict's pickle asks for."""
 
 _SCRIPTED = (
-    "a TorchScript archive: a program with its weights. Opening it would load the program",
-    "In an environment that you trust, run `torch.jit.load(FILE).state_dict()`, save the result "
-    "with safetensors, and give that file (docs/grafting.md, 'Files that are refused').",
+    "a TorchScript archive without its tensors (no data.pkl)",
+    "Download it again; where it is so by intention, run `torch.jit.load(FILE).state_dict()` in an "
+    "environment that you trust, save the result with safetensors, and give that file.",
 )
 _EXPORTED = (
     "a torch.export archive: a program with its weights",
@@ -134,7 +134,8 @@ def _refuse_programs(path: Path) -> None:
             f"{path} is a damaged archive: {fault}. Download it again and compare its SHA-256."
         ) from fault
     inner = {name.split("/", 1)[-1] for name in names}
-    if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
+    scripted = "constants.pkl" in inner or any(name.startswith("code/") for name in inner)
+    if scripted and "data.pkl" not in inner:
         kind, remedy = _SCRIPTED
     elif "archive_format" in inner or any(name.startswith("models/") for name in inner):
         kind, remedy = _EXPORTED

@@ -113,6 +113,8 @@ class Source:
     file: Origin
     sha256: str | None
     """SHA-256 of the file; None where none was published and no file was seen."""
+    sha256_begins: str | None = None
+    """First digits of that SHA-256, where only they were published (torchvision's file names)."""
     layout: Layout
     input: InputContract
     architecture: str
@@ -138,6 +140,9 @@ class Source:
     key: str | None = None
     """Key of the network in the file (``"teacher"``), dots between levels; None where the file
     holds one network alone, or under a known key."""
+    prefix: str = ""
+    """What stands before every name of the network in the file (``"backbone."``); tensors without
+    it are no part of the network. Empty where the key layout says it, or there is none."""
     digests: str | None = None
     """Name of the list of tensor digests that ships with the package; None if there is none."""
     tensor_digests_given: Mapping[str, str] = field(default_factory=dict, repr=False)

@@ -53,7 +53,18 @@ def naming_rules(source: Source) -> tuple[Rule, ...]:
         Drop(rf"{re.escape(part)}\..*", f"part of the source's decoder ({part})")
         for part in source.decoder
     ]
-    return (*KEY_LAYOUTS[source.key_layout](source.architecture), *drops)
+    own = prefix_rules(source.prefix) if source.prefix else ()
+    return (*own, *KEY_LAYOUTS[source.key_layout](source.architecture), *drops)
+
+
+def prefix_rules(prefix: str) -> tuple[Drop, Rename]:
+    """Return the rules that take a network out of a file where it is one sub-module."""
+    start = re.escape(prefix)
+    part = prefix.rstrip(".")
+    return (
+        Drop(rf"(?!{start}).*", f"outside of {part!r}, which holds the whole network"),
+        Rename(rf"^{start}", ""),
+    )
 
 
 def key_layout(names: Collection[str]) -> str:

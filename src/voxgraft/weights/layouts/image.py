@@ -108,10 +108,26 @@ def _mobilenetv2_flat(architecture: str) -> tuple[Rename, ...]:
     )
 
 
+def _radimagenet(architecture: str) -> tuple[Rename, ...]:
+    """Name what a row of the network's children calls by number."""
+    if architecture.startswith("densenet"):
+        return (Rename(r"^backbone\.0\.", "features."),)
+    children = {
+        "0": "conv1",
+        "1": "bn1",
+        "4": "layer1",
+        "5": "layer2",
+        "6": "layer3",
+        "7": "layer4",
+    }
+    return tuple(Rename(rf"^backbone\.{old}\.", f"{new}.") for old, new in children.items())
+
+
 LAYOUTS: Mapping[str, Callable[[str], tuple[Rename | Drop, ...]]] = {
     "timm": _timm,
     "efficientnet-lite-pytorch": _efficientnet_lite_pytorch,
     "mobilenetv2-flat": _mobilenetv2_flat,
+    "radimagenet": _radimagenet,
 }
 
 SIGNS: tuple[tuple[str, Callable[[Collection[str]], bool]], ...] = (
@@ -122,6 +138,10 @@ SIGNS: tuple[tuple[str, Callable[[Collection[str]], bool]], ...] = (
     (
         "mobilenetv2-flat",
         lambda names: "features.0.0.weight" in names and "features.1.conv.0.weight" in names,
+    ),
+    (
+        "radimagenet",
+        lambda names: "backbone.4.0.conv1.weight" in names or "backbone.0.conv0.weight" in names,
     ),
 )
 """What tensor names speak for a layout: the first that holds counts."""
