@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from voxgraft.models.entry import ModelEntry
+from voxgraft.models.volumetric import entries_convolutional
 
-ENTRIES: tuple[ModelEntry, ...] = ()
+ENTRIES: tuple[ModelEntry, ...] = (*entries_convolutional.ENTRIES,)
