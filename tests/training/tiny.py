@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from voxgraft.datasets.target import Target
-from voxgraft.models import Declaration, Encoder, Network
+from voxgraft.models import Declaration, Network, SequentialEncoder
 from voxgraft.tasks import Task, build_task
 from voxgraft.training import Adapt, Optimization, fit, predict_scores, state
 from voxgraft.transforms import Augmentation
@@ -26,7 +26,7 @@ LABELS = Target(kind="multilabel", columns=("left", "right"), classes=("0", "1")
 AGE = Target(kind="regression", columns=("age",), unit="years")
 
 
-class TinyEncoder(Encoder):
+class TinyEncoder(SequentialEncoder):
     """A stem and two stages with BatchNorm, dropout, a depthwise and a pointwise convolution."""
 
     def __init__(self, norm: str = "batch") -> None:

@@ -108,7 +108,9 @@ class Encoder(nn.Module):
             ModelError: In training, if batch normalization is given one value a channel.
         """
         try:
-            if self.gradient_checkpointing and self.training:
+            # A single layer has nothing to gain, and may change its input in place.
+            single = isinstance(block, nn.Module) and not any(True for _ in block.children())
+            if self.gradient_checkpointing and self.training and not single:
                 return checkpoint(
                     block,
                     *inputs,
@@ -155,17 +157,19 @@ class Encoder(nn.Module):
     def _running_statistics_kept(self) -> Iterator[None]:
         """Let the second forward pass of a checkpointed block leave running statistics alone."""
         layers = [
-            module
+            (module, module.momentum, module.num_batches_tracked)
             for module in self.modules()
-            if isinstance(module, _BatchNorm) and module.track_running_stats
+            if isinstance(module, _BatchNorm) and module.num_batches_tracked is not None
         ]
-        for layer in layers:
-            layer.track_running_stats = False
+        counts = [counter.clone() for _, _, counter in layers]
+        for layer, _, _ in layers:
+            layer.momentum = 0.0
         try:
             yield
         finally:
-            for layer in layers:
-                layer.track_running_stats = True
+            for (layer, momentum, counter), count in zip(layers, counts, strict=True):
+                layer.momentum = momentum
+                counter.copy_(count)
 
     def check_input(self, x: Tensor) -> None:
         """See that a volume fits the network.

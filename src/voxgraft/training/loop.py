@@ -87,6 +87,7 @@ def fit(
     ) as accelerator:
         network.to(accelerator.device)
         network.set_memory_format(FORMATS[memory_format])
+        network.encoder.set_gradient_checkpointing(optimization.gradient_checkpointing)
         with torch.no_grad():
             network.head.bias.copy_(task.initial_bias())
         if adapt.method == "probe":
