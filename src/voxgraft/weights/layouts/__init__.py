@@ -12,7 +12,15 @@ from collections.abc import Callable, Collection, Mapping
 
 from voxgraft.errors import SourceError
 from voxgraft.weights.convert.rules import Drop, Rename, Rule
-from voxgraft.weights.layouts import flax, image, tokens, torchvision, video, volume
+from voxgraft.weights.layouts import (
+    flax,
+    image,
+    tokens,
+    torchvision,
+    video,
+    volume,
+    volume_convolutional,
+)
 from voxgraft.weights.source import Source
 
 
@@ -27,11 +35,20 @@ KEY_LAYOUTS: Mapping[str, Callable[[str], tuple[Rule, ...]]] = {
     **video.LAYOUTS,
     **tokens.LAYOUTS,
     **volume.LAYOUTS,
+    **volume_convolutional.LAYOUTS,
     "voxgraft": _voxgraft,
 }
 """Name of each layout, and the rules from its names to those of an architecture."""
 
-_SIGNS = (*flax.SIGNS, *image.SIGNS, *torchvision.SIGNS, *video.SIGNS, *tokens.SIGNS, *volume.SIGNS)
+_SIGNS = (
+    *flax.SIGNS,
+    *image.SIGNS,
+    *torchvision.SIGNS,
+    *video.SIGNS,
+    *tokens.SIGNS,
+    *volume.SIGNS,
+    *volume_convolutional.SIGNS,
+)
 
 
 def naming_rules(source: Source) -> tuple[Rule, ...]:
