@@ -78,6 +78,9 @@ class InputContract:
     """Size in pixels or voxels that the weights were trained at; None if not fixed."""
     spacing_mm: Spacing3 | None = None
     """Spacing (depth, height, width) of the scans; None where the training had no spacing."""
+    z_score: bool = False
+    """Whether each scan had its own mean taken away and was divided by its own standard deviation,
+    as MRI often is; ``mean`` is then 0, ``sd`` 1 and ``value_range`` what most voxels have."""
 
     def __post_init__(self) -> None:
         if not (len(self.mean) == len(self.sd) == self.channels):
