@@ -63,6 +63,10 @@ def _reference(how: How, tensors: SourceTensors, encoder: Encoder) -> nn.Module:
     name = f"timm3d:{encoder.declaration.twin_of}"
     with torch.device("meta"):
         reference = build_reference_2d(name, in_channels=how.source.input.channels)
+    held = reference.state_dict().keys()
+    if any(name not in held for name, _ in reference.named_buffers()):
+        # Tables that are in no file (masks, rotations) would have no values without memory.
+        reference = build_reference_2d(name, in_channels=how.source.input.channels)
     shapes = {name: tuple(tensor.shape) for name, tensor in reference.state_dict().items()}
     state = convert(tensors.state, shapes, how.naming, source=how.source.id, model=name).state
     state |= {name: torch.zeros((), dtype=torch.long) for name in shapes if name not in state}
@@ -75,7 +79,7 @@ def _compare(how: How, plan: Plan, encoder: Encoder, reference: nn.Module) -> Pa
     image, volume = parity_probe(
         how.source.input.channels,
         encoder.in_channels,
-        probe_size(declared.min_size, declared.strides[-1]),
+        declared.parity_size or probe_size(declared.min_size, declared.strides[-1]),
         how.stem,
     )
     flat: Any = reference

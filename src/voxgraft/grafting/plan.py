@@ -9,13 +9,19 @@ import torch
 
 from voxgraft.errors import GraftError
 from voxgraft.models import Encoder, build_encoder, exchange_norm, model_options
+from voxgraft.models.declaration import Positions
 from voxgraft.types import Json
 from voxgraft.weights.card import load_card
 from voxgraft.weights.convert import (
+    Adapting,
+    DeepenCoordinates,
     FoldChannels,
     Inflate,
     Inflation,
     Naming,
+    ResizePatch,
+    ResizePositions,
+    ResizeRelativePositions,
     Rule,
     StemMethod,
     UnitAxes,
@@ -118,13 +124,30 @@ def make_plan(
 
 def rules_for(how: How, encoder: Encoder) -> list[Rule]:
     """Return the rules from the source's tensors to the encoder's."""
-    adapting: list[Rule] = [FoldChannels(encoder.declaration.stems, how.stem)]
+    stems, patches = encoder.declaration.stems, patch_kernels(encoder)
+    adapting: list[Rule] = [FoldChannels(stems, how.stem), ResizePatch(stems & patches)]
     if how.source.layout == "image":
-        adapting.append(Inflate(how.method, patch_kernels(encoder)))
+        adapting.append(Inflate(how.method, patches))
     else:
         adapting.append(UnitAxes())
     adapting += [rule for rule in how.rules if not isinstance(rule, Naming)]
+    own = {rule.name for rule in how.rules if isinstance(rule, _POSITIONAL)}
+    image = how.source.layout == "image"
+    adapting += [_resizing(p, image) for p in encoder.declaration.positions if p.name not in own]
     return [*how.naming, *adapting]
+
+
+_POSITIONAL = ResizePositions | ResizeRelativePositions | DeepenCoordinates
+"""Rules for one table; one that is given stands in for the standard one."""
+
+
+def _resizing(table: Positions, image: bool) -> Adapting:
+    """Return the rule that fits a table of the source to the network's grid or window."""
+    if table.kind == "absolute":
+        return ResizePositions(name=table.name, grid=table.grid, prefix=table.prefix, image=image)
+    if table.kind == "relative":
+        return ResizeRelativePositions(name=table.name, window=table.grid, image=image)
+    return DeepenCoordinates(name=table.name)
 
 
 def guard(how: How, plan: Plan, encoder: Encoder) -> list[str]:

@@ -71,6 +71,8 @@ def build_encoder(name: str, *, in_channels: int = 1, **options: Any) -> Encoder
       each layer's in the axial, coronal and sagittal plane.
     - ``drop_path``: probability of stochastic depth in the deepest block.
 
+    Twins of transformers take what :func:`voxgraft.models.tokens.build_plain.build_vit` and
+    :func:`voxgraft.models.tokens.build_windowed.build_swin` do.
     Args:
         name: A name of the registry; or ``timm3d:NAME`` or ``NAME_3d`` for the twin of any other
             of timm's networks all of whose modules have a 3D rule.
@@ -95,6 +97,9 @@ def build_encoder(name: str, *, in_channels: int = 1, **options: Any) -> Encoder
     architecture = None if name in MODELS else _timm_name(name)
     if architecture is None:
         return MODELS.get(name).build(in_channels=in_channels, **options)
+    transformer = tokens.token_twin(architecture)
+    if transformer is not None:
+        return transformer.build(in_channels=in_channels, **options)
     return twin.build_twin(architecture, in_channels=in_channels, **options)
 
 
@@ -104,8 +109,10 @@ def model_options(name: str) -> frozenset[str]:
     Raises:
         RegistryError: If no network has that name.
     """
-    if name not in MODELS and _timm_name(name) is not None:
-        return TWIN_OPTIONS
+    architecture = None if name in MODELS else _timm_name(name)
+    if architecture is not None:
+        transformer = tokens.token_twin(architecture)
+        return TWIN_OPTIONS if transformer is None else transformer.options
     return MODELS.get(name).options
 
 
@@ -130,6 +137,8 @@ def build_reference_2d(name: str, *, in_channels: int = 1) -> nn.Module:
             f"{name} is no twin of a 2D network: there is no reference. Choose a twin; "
             "`voxgraft models` names each network's 2D original."
         )
+    if tokens.token_twin(architecture) is not None:
+        return tokens.build_image_reference(architecture, in_channels=in_channels)
     return twin.build_reference(architecture, in_channels=in_channels)
 
 

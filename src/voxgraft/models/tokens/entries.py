@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from voxgraft.models.entry import ModelEntry
+from voxgraft.models.tokens import entries_image, entries_video
 
-ENTRIES: tuple[ModelEntry, ...] = ()
+ENTRIES: tuple[ModelEntry, ...] = (*entries_image.ENTRIES, *entries_video.ENTRIES)

@@ -10,6 +10,7 @@ from voxgraft.weights.convert.positions import (
     ResizeRelativePositions,
 )
 from voxgraft.weights.convert.rules import (
+    Adapting,
     Cast,
     Drop,
     FoldChannels,
@@ -27,6 +28,7 @@ from voxgraft.weights.convert.rules import (
 __all__ = [
     "INFLATIONS",
     "STEM_METHODS",
+    "Adapting",
     "Cast",
     "Converted",
     "DeepenCoordinates",
