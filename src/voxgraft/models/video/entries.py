@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from voxgraft.models.entry import ModelEntry
+from voxgraft.models.video import entries_convolutional, entries_packages
 
-ENTRIES: tuple[ModelEntry, ...] = ()
+ENTRIES: tuple[ModelEntry, ...] = (*entries_convolutional.ENTRIES, *entries_packages.ENTRIES)

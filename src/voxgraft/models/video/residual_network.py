@@ -1,0 +1,158 @@
+"""PyTorchVideo's residual networks of one pathway: Slow, C2D, I3D, R(2+1)D and CSN."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import get_args
+
+from torch import nn
+
+from voxgraft.models.declaration import Declaration
+from voxgraft.models.depth import DepthPadding, check_choice
+from voxgraft.models.initialization import (
+    initialize_convolutions,
+    kaiming_fan_out,
+    seeded,
+    zero_last_normalization,
+)
+from voxgraft.models.layers.pooling import GlobalPool3d, MaxPool3d
+from voxgraft.models.sequential import SequentialEncoder
+from voxgraft.models.twin import check_options, preferred_size
+from voxgraft.models.video.residual_blocks import Middle, StagePlan, Stem
+from voxgraft.types import Size3
+
+WIDTHS = (256, 512, 1024, 2048)
+"""Channels after each stage; the bottlenecks have a quarter of them."""
+
+STEM_WIDTH = 64
+
+_EACH_HALVES_THE_PLANE: tuple[Size3, ...] = ((1, 1, 1), (1, 2, 2), (1, 2, 2), (1, 2, 2))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResidualPlan:
+    """What distinguishes the networks of one pathway.
+
+    Attributes:
+        reference: The public implementation.
+        blocks: Number of blocks of each stage.
+        stem_depth: Slices that the stem sees.
+        stem_pooled: Whether the stem has maximum pooling.
+        depth_halved: Whether maximum pooling halves the depth after the first stage.
+        first_depths: For each stage, slices that the first convolutions of its blocks see.
+        middle: Kind of the middle convolutions.
+        strides: Of each stage.
+    """
+
+    reference: str
+    blocks: tuple[int, int, int, int] = (3, 4, 6, 3)
+    stem_depth: int = 1
+    stem_pooled: bool = True
+    depth_halved: bool = False
+    first_depths: tuple[tuple[int, ...], ...] = ((1,), (1,), (1,), (1,))
+    middle: Middle = "plane"
+    strides: tuple[Size3, ...] = _EACH_HALVES_THE_PLANE
+
+    @property
+    def reductions(self) -> tuple[Size3, ...]:
+        """Reduction of the stem before its pooling, and after each stage."""
+        depth, across = 1, 4 if self.stem_pooled else 2
+        found: list[Size3] = [(1, 2, 2)]
+        for index, (along, high, _) in enumerate(self.strides):
+            depth, across = depth * along, across * high
+            found.append((depth, across, across))
+            depth *= 2 if index == 0 and self.depth_halved else 1
+        return tuple(found)
+
+
+class ResidualNetwork(SequentialEncoder):
+    """A residual network of bottlenecks; its tensors have PyTorchVideo's names.
+
+    The networks differ in what their kernels see along depth and where they reduce it:
+
+    - Slow (arXiv:1812.03982, section 3.1): slices are seen one by one up to the third stage, whose
+      first convolutions see three; the depth stays whole.
+    - C2D and I3D (arXiv:1711.07971, section 4.1): slices are seen one by one by C2D, whose only
+      operations along depth are poolings; by I3D, three in every other block. Maximum pooling
+      halves the depth after the first stage.
+    - R(2+1)D (arXiv:1711.11248, section 3.5): a convolution along depth before each in the plane.
+    - CSN (arXiv:1904.02811, section 3.3, interaction-reduced): (3, 3, 3) on each channel by itself.
+
+    The feature vector is the mean over the whole map. PyTorchVideo's has windows of a fixed size
+    there: on clips of the size that the network was trained at, the same.
+    """
+
+    def __init__(self, plan: ResidualPlan, *, in_channels: int, padding: DepthPadding) -> None:
+        """Make the network.
+
+        Args:
+            plan: What distinguishes it.
+            in_channels: Channels of the volumes.
+            padding: What lies beyond the first and last slice, for convolutions.
+        """
+        stem = Stem(in_channels, STEM_WIDTH, plan.stem_depth, padding, pooled=plan.stem_pooled)
+        blocks: list[nn.Module] = [stem]
+        trunk = [f"blocks.0.{part}" for part in ("conv", "norm", "activation", "pool")]
+        taps = ["blocks.0.activation"]
+        before = STEM_WIDTH
+        for index, (count, width) in enumerate(zip(plan.blocks, WIDTHS, strict=True)):
+            stage = StagePlan(
+                blocks=count,
+                widths=(before, width // 4, width),
+                stride=plan.strides[index],
+                first_depths=plan.first_depths[index],
+                middle=plan.middle,
+            )
+            trunk += [f"blocks.{len(blocks)}.res_blocks.{number}" for number in range(count)]
+            taps.append(trunk[-1])
+            blocks.append(stage.build(padding))
+            before = width
+            if index == 0 and plan.depth_halved:
+                trunk.append(f"blocks.{len(blocks)}")
+                blocks.append(MaxPool3d((2, 1, 1), stride=(2, 1, 1)))
+        reductions = plan.reductions
+        declaration = Declaration(
+            family="video_resnet",
+            stem="blocks.0.conv.weight",
+            head=f"blocks.{len(blocks)}.proj",
+            feature_channels=(STEM_WIDTH, *WIDTHS),
+            strides=reductions,
+            num_features=WIDTHS[-1],
+            min_size=(2 if plan.depth_halved else 1, 1, 1),
+            preferred_size=preferred_size(reductions[-1]),
+            twin_of=None,
+            native="video",
+            reference=plan.reference,
+        )
+        super().__init__(
+            declaration, trunk=trunk, pool=("global_pool",), taps=taps, in_channels=in_channels
+        )
+        self.blocks = nn.ModuleList(blocks)
+        self.global_pool = GlobalPool3d("avg", flatten=True)
+
+
+def build_residual_network(
+    plan: ResidualPlan,
+    *,
+    in_channels: int = 1,
+    depth_padding: DepthPadding = "zeros",
+    seed: int | None = None,
+) -> ResidualNetwork:
+    """Build a network of one pathway with random weights.
+
+    Args:
+        plan: What distinguishes it.
+        in_channels: Channels of the volumes.
+        depth_padding: ``"zeros"`` or ``"replicate"``: what lies beyond the first and last slice.
+        seed: Seed of the random weights; None draws from PyTorch's global generator.
+
+    Raises:
+        ModelError: If an option is impossible.
+    """
+    check_options(in_channels, 0.0)
+    check_choice("depth_padding", depth_padding, get_args(DepthPadding))
+    with seeded(seed):
+        network = ResidualNetwork(plan, in_channels=in_channels, padding=depth_padding)
+        initialize_convolutions(network, kaiming_fan_out)
+        zero_last_normalization(network)
+    return network
