@@ -28,7 +28,6 @@ def _merlin(architecture: str) -> tuple[Rule, ...]:
         Drop(r"(?:.*\.)?encode_text\..*", "the text encoder"),
         Drop(r"(?:.*\.)?logit_scale", "the temperature of the contrast with the reports"),
         Rename(r"^(?:model\.)?(?:encode_image\.)?i3_resnet\.", ""),
-        Drop(r"contrastive_head\..*", "the projection that is contrasted with the reports"),
     )
 
 
