@@ -1,6 +1,7 @@
 """Networks: volumes in, features out."""
 
 from voxgraft.models.declaration import Declaration
+from voxgraft.models.decoders import SegmentationNetwork, UNetDecoder, build_segmentation
 from voxgraft.models.encoder import Encoder
 from voxgraft.models.entry import ModelEntry
 from voxgraft.models.memory_format import choose_memory_format
@@ -21,9 +22,12 @@ __all__ = [
     "Encoder",
     "ModelEntry",
     "Network",
+    "SegmentationNetwork",
     "SequentialEncoder",
+    "UNetDecoder",
     "build_encoder",
     "build_reference_2d",
+    "build_segmentation",
     "choose_memory_format",
     "exchange_norm",
     "model_options",

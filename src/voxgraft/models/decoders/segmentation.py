@@ -1,0 +1,149 @@
+"""An encoder, a decoder and a head: a class, or several, for each voxel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from voxgraft.errors import ModelError
+from voxgraft.models.decoders.decoder import Decoder
+from voxgraft.models.encoder import Encoder
+from voxgraft.models.initialization import seeded
+from voxgraft.models.network import StandardizedNetwork
+from voxgraft.types import Size3
+
+_HEAD_SD = 0.01
+
+
+class SegmentationNetwork(StandardizedNetwork):
+    """Standardizes a volume, encodes and decodes it, and gives values for each voxel.
+
+    The state dict has ``encoder.*`` with the encoder's own names, ``decoder.*`` with the
+    decoder's, ``head.weight``, ``head.bias``, ``input_mean`` and ``input_sd``; with deep
+    supervision, ``deep_heads.*`` too. ``network.encoder`` is the encoder, to be used again.
+
+    A volume of any size runs: it is extended at its ends by its border voxels to multiples of the
+    encoder's strides (and to two voxels of the deepest map, which normalization needs), and the
+    result is cut to the volume.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        decoder: Decoder,
+        outputs: int,
+        *,
+        input_mean: float | Sequence[float] = 0.5,
+        input_sd: float | Sequence[float] = 0.25,
+        deep_supervision: bool = False,
+        seed: int | None = None,
+    ) -> None:
+        """Join an encoder, a decoder and a new head, with zero bias and weights of sd 0.01.
+
+        Args:
+            encoder: The encoder.
+            decoder: A decoder that was made for it.
+            outputs: Values for each voxel.
+            input_mean: Mean that is taken from the volumes: one for all channels, or one each.
+            input_sd: Standard deviation by which they are then divided, likewise.
+            deep_supervision: Whether the decoder's coarser maps, but the coarsest, have heads.
+            seed: Seed of the heads' weights; None draws from PyTorch's global generator.
+
+        Raises:
+            ModelError: If ``outputs`` is not positive, or the mean or sd does not fit the
+                encoder's channels, is not finite, or the sd not positive.
+        """
+        super().__init__(encoder, outputs, input_mean=input_mean, input_sd=input_sd)
+        self.decoder = decoder
+        coarser = decoder.channels[1:-1] if deep_supervision else ()
+        with seeded(seed):
+            self.head = _head(decoder.channels[0], outputs)
+            if deep_supervision:
+                self.deep_heads = nn.ModuleList(_head(width, outputs) for width in coarser)
+        self.level_strides: tuple[Size3, ...] = decoder.strides[: 1 + len(coarser)]
+        """Reduction of each of the maps that ``forward_levels`` returns."""
+
+    @property
+    def stems(self) -> frozenset[str]:
+        """State-dict names of all kernels that take the volume."""
+        encoder = {f"encoder.{name}" for name in self.encoder.declaration.stems}
+        return frozenset(encoder | {f"decoder.{name}" for name in self.decoder.stems})
+
+    def padded_size(self, size: Sequence[int]) -> Size3:
+        """Return the size, in voxels, to which a volume of ``size`` is extended."""
+        facts = self.encoder.declaration
+        whole = []
+        for axis in range(3):
+            step = math.lcm(*(stride[axis] for stride in facts.strides))
+            whole.append(-(-max(size[axis], facts.min_size[axis]) // step) * step)
+        deepest = facts.strides[-1]
+        if all(edge == stride for edge, stride in zip(whole, deepest, strict=True)):
+            whole[2] *= 2
+        return (whole[0], whole[1], whole[2])
+
+    def forward(self, x: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b k d h w"]:
+        """Return the outputs of each voxel (logits, or standardized values).
+
+        Raises:
+            ModelError: If the volume does not fit the encoder.
+        """
+        maps = self._maps(x)
+        out: Tensor = self.head(maps[0])
+        return _cut(out, x, self.level_strides[0])
+
+    def forward_levels(self, x: Float[Tensor, "b c d h w"]) -> list[Tensor]:
+        """Return the outputs on the volume's grid, then those of each coarser supervised map.
+
+        A coarser one has as many voxels along an axis as strides begin in the volume.
+
+        Raises:
+            ModelError: If the volume does not fit the encoder, or the network was built without
+                deep supervision.
+        """
+        if not hasattr(self, "deep_heads"):
+            raise ModelError(
+                "this network was built without deep supervision: it has no outputs on coarser "
+                "grids. Build it with deep_supervision=True, or call it for the finest alone."
+            )
+        maps = self._maps(x)
+        heads = [self.head, *self.deep_heads]
+        return [
+            _cut(head(level), x, stride)
+            for head, level, stride in zip(
+                heads, maps[: len(heads)], self.level_strides, strict=True
+            )
+        ]
+
+    def set_gradient_checkpointing(self, on: bool = True) -> None:
+        """Compute the encoder's activations again in the backward pass instead of keeping them."""
+        self.encoder.set_gradient_checkpointing(on)
+
+    def _maps(self, x: Tensor) -> list[Tensor]:
+        fits = x.ndim == 5 and x.shape[1] == self.encoder.in_channels and 0 not in x.shape
+        if not fits:
+            self.encoder.check_input(x)
+        volume = self.prepare(x)
+        size = self.padded_size(volume.shape[2:])
+        margins = [size[axis] - volume.shape[axis + 2] for axis in (2, 1, 0)]
+        if any(margins):
+            padding = [margin for axis in margins for margin in (0, axis)]
+            volume = F.pad(volume, padding, mode="replicate")
+        maps: list[Tensor] = self.decoder(volume, self.encoder.forward_stages(volume))
+        return maps
+
+
+def _head(channels: int, outputs: int) -> nn.Conv3d:
+    head = nn.Conv3d(channels, outputs, 1)
+    nn.init.normal_(head.weight, std=_HEAD_SD)
+    if head.bias is not None:
+        nn.init.zeros_(head.bias)
+    return head
+
+
+def _cut(out: Tensor, volume: Tensor, stride: Size3) -> Tensor:
+    depth, height, width = (-(-volume.shape[axis + 2] // stride[axis]) for axis in range(3))
+    return out[:, :, :depth, :height, :width]
