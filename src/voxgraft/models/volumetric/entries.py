@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from voxgraft.models.entry import ModelEntry
-from voxgraft.models.volumetric import entries_convolutional
+from voxgraft.models.volumetric import entries_convolutional, entries_monai, entries_packages
 
-ENTRIES: tuple[ModelEntry, ...] = (*entries_convolutional.ENTRIES,)
+ENTRIES: tuple[ModelEntry, ...] = (
+    *entries_convolutional.ENTRIES,
+    *entries_monai.ENTRIES,
+    *entries_packages.ENTRIES,
+)
