@@ -72,6 +72,9 @@ class Declaration:
     parity_size: Size3 | None = None
     """Input at which a twin's features must equal the 2D network's; None for any, and then a small
     one is used. Set where a table of positions has another grid than the 2D network's."""
+    with_head: tuple[str, ...] = ()
+    """Beginnings of the names of parameters that no source has, as a module that joins slices:
+    they train together with the head, also where the rest is frozen."""
     gradient_checkpointing: bool = True
     """Whether :meth:`Encoder.set_gradient_checkpointing` has an effect."""
 

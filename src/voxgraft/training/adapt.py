@@ -11,7 +11,7 @@ from voxgraft.errors import RecipeError, raise_faults
 from voxgraft.training.lora import add_adapters, merge_adapters
 from voxgraft.training.optimization import Optimization
 from voxgraft.training.schedule import stream_seed
-from voxgraft.training.stages import network_stages
+from voxgraft.training.stages import network_stages, with_head
 
 Method = Literal["full", "frozen", "layerwise", "gradual", "lora", "probe"]
 
@@ -112,7 +112,11 @@ class Adaptation:
         if adapt.method == "lora":
             encoder = network.get_submodule("encoder")
             self.adapted_layers = add_adapters(
-                encoder, adapt.setting("rank"), adapt.setting("alpha"), stream_seed(seed, 0, "lora")
+                encoder,
+                adapt.setting("rank"),
+                adapt.setting("alpha"),
+                stream_seed(seed, 0, "lora"),
+                apart=with_head(encoder),
             )
         self._stages = network_stages(network)
         self._steps = steps

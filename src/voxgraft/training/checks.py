@@ -15,6 +15,7 @@ from voxgraft.training.adapt import Adapt
 from voxgraft.training.batchnorm import batchnorm_layers
 from voxgraft.training.feed import CaseFeed, case_targets
 from voxgraft.training.optimization import Optimization
+from voxgraft.training.stages import with_head
 from voxgraft.types import Json
 
 
@@ -44,6 +45,14 @@ def check_training(
         raise RecipeError(
             f"the network has {network.head.out_features} outputs, expected {task.outputs} for "
             f"this {task.target.kind} task. Build it with outputs=task.outputs."
+        )
+    apart = with_head(network.encoder)
+    fresh = [n for n, _ in network.encoder.named_parameters() if apart and n.startswith(apart)]
+    if fresh and adapt.method == "probe":
+        raise RecipeError(
+            f"a probe fits a head on features of a network that does not train, and {fresh[0]} "
+            f"(and {len(fresh) - 1} more) of this one are untrained: no source has them. Choose a "
+            "network without them (join: mean or max), or adapt: frozen, which trains them."
         )
     size = min(optimization.batch_size, len(train_feed.targets))
     if size == 1 and adapt.method not in ("frozen", "probe", "lora") and batchnorm_layers(network):

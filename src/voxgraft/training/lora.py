@@ -49,7 +49,9 @@ class LowRank(nn.Module):
         return weight + (self.scale * (self.left @ self.right)).view(weight.shape)
 
 
-def add_adapters(encoder: nn.Module, rank: int, alpha: float, seed: int) -> list[str]:
+def add_adapters(
+    encoder: nn.Module, rank: int, alpha: float, seed: int, *, apart: tuple[str, ...] = ()
+) -> list[str]:
     """Put an adapter on every convolution and linear layer, in place, and freeze all else.
 
     Args:
@@ -57,6 +59,7 @@ def add_adapters(encoder: nn.Module, rank: int, alpha: float, seed: int) -> list
         rank: Rank of each update.
         alpha: Factor of each update, over the rank.
         seed: Seed of the random factors; each layer has its own stream.
+        apart: Beginnings of names that are left as they are: they train by themselves.
 
     Returns:
         Names of the adapted layers.
@@ -64,12 +67,14 @@ def add_adapters(encoder: nn.Module, rank: int, alpha: float, seed: int) -> list
     Raises:
         TrainingError: If there is nothing to adapt.
     """
-    for parameter in encoder.parameters():
-        parameter.requires_grad_(False)
+    for name, parameter in encoder.named_parameters():
+        if not name.startswith(apart):
+            parameter.requires_grad_(False)
     layers = [
         (name, module)
         for name, module in encoder.named_modules()
         if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
+        and not name.startswith(apart)
     ]
     if not layers:
         raise TrainingError(
