@@ -42,13 +42,10 @@ def _nnunet(architecture: str) -> tuple[Rule, ...]:
 
 
 def _nnunet_v1(architecture: str) -> tuple[Rule, ...]:
-    last = "4" if "5_stages" in architecture else "5"
     return (
         Rename(r"^module\.", ""),
         # The deepest stage is two stacks, of one convolution each.
-        Rename(
-            rf"^conv_blocks_context\.{last}\.([01])\.blocks\.0\.", rf"stages.{last}.0.convs.\1."
-        ),
+        Rename(r"^conv_blocks_context\.(\d+)\.([01])\.blocks\.0\.", r"stages.\1.0.convs.\2."),
         Rename(r"^conv_blocks_context\.(\d+)\.blocks\.(\d+)\.", r"stages.\1.0.convs.\2."),
         Rename(r"^(stages\.\d+\.0\.convs\.\d+\.)instnorm\.", r"\1norm."),
     )
