@@ -11,8 +11,11 @@ from torch import nn
 
 from voxgraft.errors import GraftError
 from voxgraft.grafting.plan import How, Plan, rules_for
+from voxgraft.grafting.slices import compare_slices
 from voxgraft.models import Encoder, build_reference_2d
-from voxgraft.weights.convert import convert
+from voxgraft.models.layers.acs import laid_axially
+from voxgraft.models.slicewise import SlicewiseEncoder
+from voxgraft.weights.convert import Rename, Rule, convert
 from voxgraft.weights.fetch import SourceTensors
 from voxgraft.weights.parity import (
     TOLERANCE,
@@ -36,18 +39,25 @@ def check_graft(
         GraftError: If they differ.
     """
     direct = how.source.saved or how.source.layout != "image"
-    if direct:
+    acs = encoder.declaration.convolution == "acs"
+    sliced = isinstance(encoder, SlicewiseEncoder) and not direct
+    if direct or acs or sliced:
         wrong = changed_tensors(encoder.state_dict(), tensors.state, report.loaded)
         if wrong:
             raise GraftError(
                 f"{len(wrong)} tensors of {plan.name} are not those of {how.source.id!r}, the "
                 f"first {wrong[0]}. Nothing may train on this."
             )
-        if not changed_tensors(encoder.state_dict(), tensors.state, report.adapted):
+        if direct and not changed_tensors(encoder.state_dict(), tensors.state, report.adapted):
             count = len(report.loaded) + len(report.adapted)
             where = f"{count} loaded tensors, bit by bit against the file"
             return Parity(max_abs_error=0.0, tolerance=0.0, where=where, relative_error=0.0)
-    fresh = [v["name"] for v in report.fresh if v["name"].rpartition(".")[2] != _COUNTER]
+    fresh = [
+        verdict["name"]
+        for verdict in report.fresh
+        if verdict["name"].rpartition(".")[2] != _COUNTER
+        and not (sliced and verdict["name"].startswith("join."))
+    ]
     resized = [verdict["name"] for verdict in report.adapted if "kernel" in verdict["how"]]
     if fresh or resized:
         kind = "fresh" if fresh else "resized"
@@ -55,23 +65,31 @@ def check_graft(
         return replace(NOT_CHECKED, where=where)
     if direct:
         return _compare_channels(how, tensors, plan, encoder)
-    return _compare(how, plan, encoder, _reference(how, tensors, encoder))
-
-
-def _reference(how: How, tensors: SourceTensors, encoder: Encoder) -> nn.Module:
-    """Build the 2D network that the encoder is the twin of, with the source's own tensors."""
-    name = f"timm3d:{encoder.declaration.twin_of}"
+    if isinstance(encoder, SlicewiseEncoder):
+        # Tables that are in no file (masks, rotations) would have no values without memory.
+        held = encoder.state_dict().keys()
+        bare = all(name in held for name, _ in encoder.named_buffers())
+        with torch.device("meta" if bare else "cpu"):
+            planar = encoder.build_reference(how.source.input.channels)
+        _fill(planar, how, tensors, [*how.naming, Rename(r"^", "network.")])
+        return compare_slices(how, plan, encoder, planar)
+    twin, channels = f"timm3d:{encoder.declaration.twin_of}", how.source.input.channels
     with torch.device("meta"):
-        reference = build_reference_2d(name, in_channels=how.source.input.channels)
+        reference = build_reference_2d(twin, in_channels=channels)
     held = reference.state_dict().keys()
     if any(name not in held for name, _ in reference.named_buffers()):
-        # Tables that are in no file (masks, rotations) would have no values without memory.
-        reference = build_reference_2d(name, in_channels=how.source.input.channels)
+        reference = build_reference_2d(twin, in_channels=channels)
+    _fill(reference, how, tensors, how.naming)
+    return _compare(how, plan, encoder, reference)
+
+
+def _fill(reference: nn.Module, how: How, tensors: SourceTensors, rules: list[Rule]) -> None:
+    """Give a 2D network, which has no memory yet, the source's own tensors."""
     shapes = {name: tuple(tensor.shape) for name, tensor in reference.state_dict().items()}
-    state = convert(tensors.state, shapes, how.naming, source=how.source.id, model=name).state
+    state = convert(tensors.state, shapes, rules, source=how.source.id, model="timm's").state
     state |= {name: torch.zeros((), dtype=torch.long) for name in shapes if name not in state}
     reference.load_state_dict(state, strict=True, assign=True)
-    return reference.eval()
+    reference.eval()
 
 
 def _compare(how: How, plan: Plan, encoder: Encoder, reference: nn.Module) -> Parity:
@@ -83,11 +101,12 @@ def _compare(how: How, plan: Plan, encoder: Encoder, reference: nn.Module) -> Pa
         how.stem,
     )
     flat: Any = reference
-    average = how.method == "average"
+    acs = declared.convolution == "acs"
+    average = how.method == "average" and not acs
     training, padding = encoder.training, encoder.depth_padding or "no"
     encoder.eval()
     change = encoder.set_depth_padding("replicate") if average else nullcontext()
-    with change:
+    with change, laid_axially(encoder):
         comparison = compare_features(
             lambda: (flat.forward_features(image), reference(image)),
             lambda: (encoder.forward_features(volume), encoder(volume)),
@@ -103,10 +122,11 @@ def _compare(how: How, plan: Plan, encoder: Encoder, reference: nn.Module) -> Pa
             "on this: check the rules that were added."
         )
     beyond = "replicated" if average else padding
+    planes = "; for this, all kernels lay in the axial plane" if acs else ""
     size = "×".join(map(str, volume.shape[2:]))
     return comparison.parity(
         f"features and pooled vector against timm's {declared.twin_of}, on a volume of {size} "
-        f"voxels constant along depth ({beyond} depth padding)"
+        f"voxels constant along depth ({beyond} depth padding){planes}"
     )
 
 

@@ -73,9 +73,11 @@ def graft(
     Then the result is checked. A twin must give the features of timm's 2D network, loaded strictly
     with the same tensors, on a volume that is constant along depth, to 1e-4 relative, in every
     slice. For ``"average"`` that holds with replicated depth padding, which is set for the check
-    alone; for ``"center"`` with any. A video or volume network whose stem was folded must give
-    the features of the same network with the stem as it was. Saved weights must be in the network
-    bit by bit.
+    alone; for ``"center"`` with any. A twin of ACS convolutions takes the 2D kernels as they are;
+    it gives the 2D features with all kernels in the axial plane, where they are laid for the check
+    alone. A 2D network on slices must give timm's map and vector of every slice. A video or volume
+    network whose stem was folded must give the features of the same network with the stem as it
+    was. Saved weights must be in the network bit by bit.
 
     Args:
         source: A Source, or what :func:`voxgraft.weights.resolve_source` understands.
@@ -120,11 +122,11 @@ def graft(
         rules_for(how, encoder),
         source=source.id,
         model=plan.name,
-        method=method if source.layout == "image" else "direct",
+        method=_method(how, encoder),
         buffers=[name for name, _ in encoder.named_buffers()],
     )
     notes = [*tensors.notes, *guard(how, plan, encoder), *filter(None, [source.note])]
-    notes += encoder.declaration.center_notes() if method == "center" else []
+    notes += encoder.declaration.center_notes() if converted.report.method == "center" else []
     encoder = _load(plan, encoder, converted)
     parity = (
         check_graft(how, tensors, plan, encoder, converted.report) if check_parity else NOT_CHECKED
@@ -140,7 +142,7 @@ def graft(
         converted.report,
         parity=parity,
         norm=norm if plan.norm == "keep" else plan.norm,
-        stem="" if encoder.in_channels == source.input.channels else stem,
+        stem=stem if any("channels to" in v["how"] for v in converted.report.adapted) else "",
         depth_padding=encoder.depth_padding or "none",
         origin=tensors.origin,
         notes=tuple(notes),
@@ -185,6 +187,15 @@ def save_graft(result: Graft, folder: str | Path) -> Card:
         spacing_mm=contract.spacing_mm,
     )
     return save_weights(Path(folder), {**state, **result.head_state}, card)
+
+
+def _method(how: How, encoder: Encoder) -> str:
+    """Say in a word how kernels were extended along depth."""
+    if how.source.layout != "image":
+        return "direct"
+    if encoder.declaration.slices_of:
+        return "slices"
+    return "acs" if encoder.declaration.convolution == "acs" else how.method
 
 
 def _load(plan: Plan, encoder: Encoder, converted: Converted) -> Encoder:

@@ -16,9 +16,11 @@ from voxgraft.weights.convert import (
     Adapting,
     DeepenCoordinates,
     FoldChannels,
+    Fresh,
     Inflate,
     Inflation,
     Naming,
+    Rename,
     ResizePatch,
     ResizePositions,
     ResizeRelativePositions,
@@ -134,6 +136,9 @@ def rules_for(how: How, encoder: Encoder) -> list[Rule]:
     own = {rule.name for rule in how.rules if isinstance(rule, _POSITIONAL)}
     image = how.source.layout == "image"
     adapting += [_resizing(p, image) for p in encoder.declaration.positions if p.name not in own]
+    if encoder.declaration.slices_of and not how.source.saved:
+        adapting.append(Fresh(r"join\..*", "it joins slices, which an image network has not"))
+        return [*how.naming, Rename(r"^", "network."), *adapting]
     return [*how.naming, *adapting]
 
 
@@ -163,18 +168,20 @@ def guard(how: How, plan: Plan, encoder: Encoder) -> list[str]:
                 f"Choose {source.architecture!r}."
             )
         return []
-    twin = encoder.declaration.twin_of
+    twin, sliced = encoder.declaration.original, encoder.declaration.slices_of
     if twin == source.architecture:
         return []
+    exact = f"slicewise:{source.architecture}" if sliced else f"{source.architecture}_3d"
     if twin in source.also_fits:
         return [
-            f"the source was trained as timm's {source.architecture}; {plan.name} is the twin of "
-            f"{twin}, which has the same tensors but differs in details (padding, epsilon). "
-            f"{source.architecture}_3d is the exact twin"
+            f"the source was trained as timm's {source.architecture}; {plan.name} is "
+            f"{'made' if sliced else 'the twin'} of {twin}, which has the same tensors but differs "
+            f"in details (padding, epsilon). {exact} is the exact "
+            f"{'network' if sliced else 'twin'}"
         ]
     raise GraftError(
         f"source {source.id!r} holds weights of {source.architecture!r}, but {plan.name} is "
         f"{'the twin of ' + repr(twin) if twin else 'no twin of a 2D network'}. All tensors fit, "
-        f"but the networks compute different things. Choose {source.architecture}_3d, or, if you "
+        f"but the networks compute different things. Choose {exact}, or, if you "
         f"know that the file is of {twin!r}, give it as `timm:{twin}@FILE`."
     )

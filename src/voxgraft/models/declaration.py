@@ -90,7 +90,8 @@ class Declaration:
 
     def center_notes(self) -> list[str]:
         """Say what inflation by ``center`` leaves unseen in this network; nothing if nothing."""
-        stride = self.strides[-1][0]
+        # Of a network of tokens, the patch embedding alone is inflated.
+        stride = self.strides[0 if self.positions else -1][0]
         if stride == 1:
             return []
         return [

@@ -18,6 +18,7 @@ from voxgraft.models.plain_resnet import build_plain_resnet
 from voxgraft.registry import Registry
 
 _TIMM_PREFIX = "timm3d:"
+_SLICES_PREFIX = "slicewise:"
 
 
 MODELS: Registry[ModelEntry] = Registry("model")
@@ -73,9 +74,12 @@ def build_encoder(name: str, *, in_channels: int = 1, **options: Any) -> Encoder
 
     Twins of transformers take what :func:`voxgraft.models.tokens.build_plain.build_vit` and
     :func:`voxgraft.models.tokens.build_windowed.build_swin` do.
+    2D networks on slices take what :func:`voxgraft.models.slicewise.build_slicewise` does.
+
     Args:
         name: A name of the registry; or ``timm3d:NAME`` or ``NAME_3d`` for the twin of any other
-            of timm's networks all of whose modules have a 3D rule.
+            of timm's networks all of whose modules have a 3D rule; or ``slicewise:NAME`` for any
+            other of timm's networks on slices.
         in_channels: Channels of the volumes.
         **options: Options of that network.
 
@@ -94,6 +98,9 @@ def build_encoder(name: str, *, in_channels: int = 1, **options: Any) -> Encoder
             f"{name} has no option {', '.join(wrong)}; it takes {', '.join(sorted(known))}. "
             "Leave out what it does not take, or choose another network."
         )
+    if name.startswith(_SLICES_PREFIX):
+        architecture = name.removeprefix(_SLICES_PREFIX)
+        return slicewise.build_slicewise(architecture, in_channels=in_channels, **options)
     architecture = None if name in MODELS else _timm_name(name)
     if architecture is None:
         return MODELS.get(name).build(in_channels=in_channels, **options)
@@ -109,6 +116,8 @@ def model_options(name: str) -> frozenset[str]:
     Raises:
         RegistryError: If no network has that name.
     """
+    if name.startswith(_SLICES_PREFIX):
+        return slicewise.SLICEWISE_OPTIONS
     architecture = None if name in MODELS else _timm_name(name)
     if architecture is not None:
         transformer = tokens.token_twin(architecture)

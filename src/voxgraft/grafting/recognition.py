@@ -1,0 +1,143 @@
+"""Unknown checkpoints compared with every network of the registry."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from collections.abc import Collection
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from voxgraft.files import cache_folder, content_key, read_json, write_json
+from voxgraft.models import MODELS, build_encoder
+from voxgraft.types import Json
+from voxgraft.weights.likeness import Anatomy
+from voxgraft.weights.recognize import inspect_file as _inspect_file
+from voxgraft.weights.resolve import resolve_source as _resolve_source
+from voxgraft.weights.source import Source
+
+_LIBRARIES = ("torch", "timm", "torchvision", "monai", "voxgraft")
+
+
+class RegistryNetworks:
+    """The registry's networks, as the weights' room asks for them.
+
+    A network is built without memory for its weights, once; the shapes are kept in the cache folder
+    until the networks' code or a library that they are made with changes.
+    """
+
+    def names(self) -> Collection[str]:
+        """Return the networks that are no twins of image networks."""
+        return _native_names()
+
+    def anatomy(self, name: str) -> Anatomy:
+        """Return the tensors of one of them, for one channel of input.
+
+        Raises:
+            RegistryError: If no network has that name.
+        """
+        return _anatomy(name)
+
+    def models_of(self, architecture: str) -> list[str]:
+        """Return the networks that take the weights of an architecture."""
+        if architecture in _native_names():
+            return [architecture]
+        twins = [entry.name for entry in MODELS if entry.twin_of == architecture]
+        return twins or [f"{architecture}_3d"]
+
+
+NETWORKS = RegistryNetworks()
+
+
+@cache
+def _native_names() -> tuple[str, ...]:
+    return tuple(entry.name for entry in MODELS if entry.twin_of is None)
+
+
+@cache
+def _anatomy(name: str) -> Anatomy:
+    path = cache_folder() / "anatomies" / _fingerprint() / f"{name}.json"
+    kept = _kept(path)
+    if kept is not None:
+        return kept
+    with torch.device("meta"):
+        encoder = build_encoder(name)
+    declared = encoder.declaration
+    anatomy = Anatomy(
+        name=name,
+        shapes={key: tuple(tensor.shape) for key, tensor in encoder.state_dict().items()},
+        heads=(declared.head,) if declared.head else (),
+        stems=frozenset(declared.stems),
+        positions=frozenset(table.name for table in declared.positions),
+    )
+    try:
+        write_json(path, _plain(anatomy))
+    except OSError:
+        # A cache that cannot be written costs time, no more: `voxgraft doctor` names it.
+        return anatomy
+    return anatomy
+
+
+def _plain(anatomy: Anatomy) -> Json:
+    return {
+        "shapes": {name: list(shape) for name, shape in anatomy.shapes.items()},
+        "heads": list(anatomy.heads),
+        "stems": sorted(anatomy.stems),
+        "positions": sorted(anatomy.positions),
+    }
+
+
+def _kept(path: Path) -> Anatomy | None:
+    """Return what is kept of a network; None if there is nothing, or nothing that can be read."""
+    try:
+        content = read_json(path)
+        return Anatomy(
+            name=path.stem,
+            shapes={name: tuple(map(int, shape)) for name, shape in content["shapes"].items()},
+            heads=tuple(map(str, content["heads"])),
+            stems=frozenset(content["stems"]),
+            positions=frozenset(content["positions"]),
+        )
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError):
+        return None
+    except AttributeError:
+        return None
+
+
+@cache
+def _fingerprint() -> str:
+    """Return a key of the code that makes the networks."""
+    import voxgraft.models
+
+    folder = Path(voxgraft.models.__file__).parent
+    files = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(folder.rglob("*.py"))]
+    versions = [importlib.metadata.version(name) for name in _LIBRARIES]
+    return content_key([[list(entry) for entry in files], versions])
+
+
+def inspect_file(path: str | Path, *, key: str | None = None) -> Json:
+    """Say what a checkpoint holds, and which networks it fits; ``voxgraft inspect``.
+
+    See :func:`voxgraft.weights.inspect_file`; ``likely`` also names networks for video and volumes,
+    and each entry's ``models`` the networks of the registry that take such weights.
+
+    Raises:
+        SourceError: If it cannot be read.
+    """
+    return _inspect_file(path, NETWORKS, key=key)
+
+
+def find_source(
+    text: str | Path, architecture: str | None = None, *, key: str | None = None
+) -> Source:
+    """Return the Source that a text means; knows the networks for video and volumes too.
+
+    See :func:`voxgraft.weights.resolve_source`.
+
+    Raises:
+        SourceError: If it means nothing that is known; near ids are named.
+        FetchError: If it is a place on the hub that cannot be asked.
+    """
+    return _resolve_source(text, architecture, key=key, networks=NETWORKS)

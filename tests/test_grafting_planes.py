@@ -1,0 +1,169 @@
+"""Grafts into networks that keep 2D kernels: ACS twins and 2D networks on slices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from voxgraft.errors import FetchError, GraftError
+from voxgraft.grafting import graft, save_graft
+from voxgraft.models import build_encoder
+from voxgraft.models.slicewise import SlicewiseEncoder
+from voxgraft.weights import SOURCES, fetch_source, read_state_dict
+
+LITE0 = "efficientnet_lite0.tf_in1k"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("checkpoints")
+
+
+def checkpoint(folder: Path, architecture: str) -> str:
+    """Write a timm network with uneven weights; return it as a start."""
+    path = folder / f"{architecture}.safetensors"
+    if not path.is_file():
+        torch.manual_seed(7)
+        with torch.device("meta"):
+            network: nn.Module = timm.create_model(architecture, num_classes=5)
+        state = {n: torch.zeros(t.shape, dtype=t.dtype) for n, t in network.state_dict().items()}
+        for name, tensor in state.items():
+            if name.endswith("running_var"):
+                tensor.uniform_(0.5, 2.0)
+            elif tensor.is_floating_point() and tensor.ndim > 1:
+                tensor.normal_(0.0, tensor[0].numel() ** -0.5)
+            elif tensor.is_floating_point():
+                tensor.normal_(1.0 if name.endswith(("weight", "gamma")) else 0.0, 0.2)
+        save_file(state, path)
+    return f"timm:{architecture}@{path}"
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("architecture", ["resnet10t", "mobilenetv3_small_050", "regnety_002"])
+def test_an_acs_twin_takes_every_kernel_as_it_is(folder, architecture, channels) -> None:
+    start = checkpoint(folder, architecture)
+    result = graft(start, f"{architecture}_3d", in_channels=channels,
+                   model_options={"convolution": "acs"})  # fmt: skip
+    report = result.report
+    assert report.coverage == 1.0
+    assert report.method == "acs"
+    assert not report.fresh
+    assert len(report.adapted) == (channels == 1)  # the stem
+    assert report.parity.relative_error is not None
+    assert report.parity.relative_error <= 1e-4
+    assert "for this, all kernels lay in the axial plane" in report.parity.where
+    given = read_state_dict(Path(start.partition("@")[2]))
+    own = result.encoder.state_dict()
+    assert all(torch.equal(own[v["name"]], given[v["from"]]) for v in report.loaded)
+
+
+@dataclass(frozen=True)
+class _Scale:
+    target: str
+
+    def adapt(self, name: str, tensor: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, str] | None:
+        return (tensor * 1.02, "scaled") if name == self.target else None
+
+
+def test_a_spoilt_acs_kernel_is_found(folder) -> None:
+    with pytest.raises(GraftError, match=r"They part at blocks\.2\.0\.conv_dw"):
+        graft(checkpoint(folder, "mobilenetv3_small_050"), "mobilenetv3_small_050_3d",
+              model_options={"convolution": "acs"},
+              rules=[_Scale("blocks.2.0.conv_dw.weight")])  # fmt: skip
+
+
+SLICED = [
+    ("resnet10t", {}),
+    ("resnet10t", {"neighbors": 1}),
+    ("resnet10t", {"neighbors": 2, "join": "attention"}),
+    ("mobilenetv3_small_050", {"planes": "all", "join": "gru", "slice_stride": 2}),
+    ("convnext_atto", {"join": "max"}),
+    ("vit_tiny_patch16_224", {"planes": "all", "join": "attention"}),
+    ("swin_s3_tiny_224", {}),
+    ("edgenext_xx_small", {"neighbors": 1}),
+]
+
+
+@pytest.mark.parametrize(("architecture", "options"), SLICED)
+def test_a_2d_network_on_slices_takes_every_tensor(folder, architecture, options) -> None:
+    start = checkpoint(folder, architecture)
+    result = graft(start, f"slicewise:{architecture}", model_options=options)
+    report, encoder = result.report, result.encoder
+    assert isinstance(encoder, SlicewiseEncoder)
+    assert report.method == "slices"
+    assert report.parity.relative_error is not None
+    assert report.parity.relative_error <= 1e-4
+    assert "maps and vector of each slice against timm's" in report.parity.where
+    joining = [name for name in encoder.state_dict() if name.startswith("join.")]
+    fresh = [verdict["name"] for verdict in report.fresh]
+    assert fresh == joining
+    assert bool(joining) == (options.get("join") in {"attention", "gru"})
+    assert len(report.adapted) == (encoder.slice_channels != 3)
+    assert all(v["name"] == f"network.{v['from']}" for v in report.loaded)
+    assert result.report.stem == ("" if encoder.slice_channels == 3 else "sum")
+
+
+def test_real_weights_go_into_slices_and_acs() -> None:
+    try:
+        fetch_source(SOURCES.get(LITE0))
+    except FetchError as fault:
+        pytest.skip(str(fault))
+    for model, options in (
+        ("slicewise_efficientnet_lite0", {"neighbors": 1, "join": "attention"}),
+        ("efficientnet_lite0_3d", {"convolution": "acs"}),
+    ):
+        result = graft(LITE0, model, model_options=options)
+        assert result.report.parity.relative_error is not None
+        assert result.report.parity.relative_error <= 1e-5
+        assert any("differs in details (padding" in note for note in result.report.notes)
+
+
+def test_a_spoilt_tensor_and_another_network_are_found(folder) -> None:
+    start = checkpoint(folder, "mobilenetv3_small_050")
+    with pytest.raises(GraftError, match=r"They part at network\.blocks\.2\.0\.conv_dw"):
+        graft(start, "slicewise:mobilenetv3_small_050",
+              rules=[_Scale("network.blocks.2.0.conv_dw.weight")])  # fmt: skip
+    with pytest.raises(GraftError, match=r"network\.layer1\.0"):
+        graft(start, "slicewise_resnet18")
+
+
+def test_saved_networks_on_slices_come_back_whole(folder, tmp_path) -> None:
+    start = checkpoint(folder, "mobilenetv3_small_050")
+    model = "slicewise:mobilenetv3_small_050"
+    first = graft(start, model, model_options={"join": "attention", "seed": 3})
+    save_graft(first, tmp_path / "saved")
+    again = graft(tmp_path / "saved", model)
+    assert again.model_options["join"] == "attention"
+    assert not again.report.fresh
+    own, given = again.encoder.state_dict(), first.encoder.state_dict()
+    assert list(own) == list(given)
+    assert all(torch.equal(own[name], given[name]) for name in own)
+    acs = graft(start, "mobilenetv3_small_050_3d", model_options={"convolution": "acs"})
+    save_graft(acs, tmp_path / "acs")
+    back = graft(tmp_path / "acs", "mobilenetv3_small_050_3d")
+    assert back.encoder.declaration.convolution == "acs"
+    assert "bit by bit" in back.report.parity.where
+
+
+def test_an_encoder_that_is_given_takes_the_weights(folder) -> None:
+    encoder = build_encoder("slicewise:resnet10t", join="gru", seed=0)
+    kept = encoder.get_parameter("join.gru.weight_ih_l0").detach().clone()
+    result = graft(checkpoint(folder, "resnet10t"), encoder)
+    assert result.encoder is encoder
+    assert torch.equal(encoder.get_parameter("join.gru.weight_ih_l0"), kept)
+    assert result.report.parity.relative_error is not None
