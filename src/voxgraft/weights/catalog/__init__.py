@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from voxgraft.registry import Registry
-from voxgraft.weights.catalog import image, packages, timm, video, volume, volume_convolutional
+from voxgraft.weights.catalog import (
+    image,
+    packages,
+    timm,
+    video,
+    video_convolutional,
+    volume,
+    volume_convolutional,
+)
 from voxgraft.weights.source import Source
 
 SOURCES: Registry[Source] = Registry("source")
 
-for _room in (packages, timm, image, video, volume, volume_convolutional):
+for _room in (packages, timm, image, video, video_convolutional, volume, volume_convolutional):
     for _source in _room.SOURCES:
         SOURCES.register(_source.id, _source)

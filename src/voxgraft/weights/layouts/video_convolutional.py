@@ -1,0 +1,103 @@
+"""How public files of convolutional video networks name their tensors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping
+
+from voxgraft.errors import SourceError
+from voxgraft.weights.convert.rules import Drop, Rename
+
+_TORCHVISION_STEM = "stem.0.weight"
+_TORCHVISION_BLOCK = re.compile(r"layer1\.0\.conv1\.0\.(?:0\.)?weight")
+_S3D_BRANCH = "features.5.branch1.1.0.0.weight"
+_PYTORCHVIDEO_STEMS = (
+    "blocks.0.conv.weight",
+    "blocks.0.conv.conv_t.weight",
+    "blocks.0.multipathway_blocks.0.conv.weight",
+)
+_PYSLOWFAST_STEM = "s1.pathway0_stem.conv.weight"
+_POOLED_AFTER_FIRST = ("c2d_", "i3d_")
+"""Networks with a module without tensors, maximum pooling, after the first stage."""
+
+
+def _torchvision_video(architecture: str) -> tuple[Rename, ...]:
+    return ()
+
+
+def _pytorchvideo(architecture: str) -> tuple[Rename, ...]:
+    """Strip the prefix of the files that PySlowFast wrote around PyTorchVideo's networks."""
+    return (Rename(r"^model\.(?=blocks\.)", ""),)
+
+
+def _pyslowfast(architecture: str) -> tuple[Rename | Drop, ...]:
+    """Name PySlowFast's residual networks, and the student of its contrastive training.
+
+    Its X3D is another network, with a normalization in the first shortcut.
+
+    Raises:
+        SourceError: If the architecture is none that PySlowFast and PyTorchVideo share.
+    """
+    if not architecture.startswith(("slow_", "slowfast_", *_POOLED_AFTER_FIRST)):
+        raise SourceError(
+            "the key layout 'pyslowfast' names tensors of slow, slowfast, c2d and i3d networks, "
+            f"not of {architecture!r}. Give the architecture that the file is of."
+        )
+    two = architecture.startswith("slowfast_")
+    shift = 1 if architecture.startswith(_POOLED_AFTER_FIRST) else 0
+    pathway = r"multipathway_blocks.\g<1>." if two else ""
+    rules: list[Rename | Drop] = [
+        Drop(r"backbone_hist\..*", "the averaged copy of the contrastive training"),
+        Drop(r"ptr|iter|queue_.*|knn_mem\..*|swav_prototypes.*", "memory of the training"),
+        Rename(r"^backbone\.(?=s\d|head\.)", ""),
+        Rename(r"^s1\.pathway(\d)_stem\.conv\.", rf"blocks.0.{pathway}conv."),
+        Rename(r"^s1\.pathway(\d)_stem\.bn\.", rf"blocks.0.{pathway}norm."),
+    ]
+    for stage in range(1, 6):
+        block = stage - 1 + (shift if stage > 2 else 0)
+        rules += [
+            Rename(
+                rf"^s{stage}\.pathway(\d)_res(\d+)\.",
+                rf"blocks.{block}.{pathway}res_blocks.\g<2>.",
+            ),
+            Rename(
+                rf"^s{stage}_fuse\.conv_f2s\.",
+                f"blocks.{block}.multipathway_fusion.conv_fast_to_slow.",
+            ),
+            Rename(rf"^s{stage}_fuse\.bn\.", f"blocks.{block}.multipathway_fusion.norm."),
+        ]
+    inside = r"(?<=\d)"
+    return (
+        *rules,
+        Rename(rf"{inside}\.branch1\.", ".branch1_conv."),
+        Rename(rf"{inside}\.branch1_bn\.", ".branch1_norm."),
+        Rename(rf"{inside}\.branch2\.([abc])\.", r".branch2.conv_\g<1>."),
+        Rename(rf"{inside}\.branch2\.([abc])_bn\.", r".branch2.norm_\g<1>."),
+    )
+
+
+def _is_torchvision(names: Collection[str]) -> bool:
+    if _S3D_BRANCH in names:
+        return True
+    return _TORCHVISION_STEM in names and any(map(_TORCHVISION_BLOCK.fullmatch, names))
+
+
+def _is_pytorchvideo(names: Collection[str]) -> bool:
+    return any(stem in names or f"model.{stem}" in names for stem in _PYTORCHVIDEO_STEMS)
+
+
+def _is_pyslowfast(names: Collection[str]) -> bool:
+    return _PYSLOWFAST_STEM in names or f"backbone.{_PYSLOWFAST_STEM}" in names
+
+
+LAYOUTS: Mapping[str, Callable[[str], tuple[Rename | Drop, ...]]] = {
+    "torchvision-video": _torchvision_video,
+    "pytorchvideo": _pytorchvideo,
+    "pyslowfast": _pyslowfast,
+}
+
+SIGNS: tuple[tuple[str, Callable[[Collection[str]], bool]], ...] = (
+    ("torchvision-video", _is_torchvision),
+    ("pytorchvideo", _is_pytorchvideo),
+    ("pyslowfast", _is_pyslowfast),
+)
