@@ -15,9 +15,11 @@ from voxgraft.weights.convert.rules import Drop, Rename, Rule
 from voxgraft.weights.layouts import (
     flax,
     image,
+    packages,
     tokens,
     torchvision,
     video,
+    video_convolutional,
     volume,
     volume_convolutional,
 )
@@ -33,18 +35,22 @@ KEY_LAYOUTS: Mapping[str, Callable[[str], tuple[Rule, ...]]] = {
     **torchvision.LAYOUTS,
     **flax.LAYOUTS,
     **video.LAYOUTS,
+    **video_convolutional.LAYOUTS,
     **tokens.LAYOUTS,
     **volume.LAYOUTS,
+    **packages.LAYOUTS,
     **volume_convolutional.LAYOUTS,
     "voxgraft": _voxgraft,
 }
 """Name of each layout, and the rules from its names to those of an architecture."""
 
 _SIGNS = (
+    *packages.SIGNS,
     *flax.SIGNS,
     *image.SIGNS,
     *torchvision.SIGNS,
     *video.SIGNS,
+    *video_convolutional.SIGNS,
     *tokens.SIGNS,
     *volume.SIGNS,
     *volume_convolutional.SIGNS,
