@@ -21,6 +21,7 @@ from voxgraft.datasets import (
     write_table,
 )
 from voxgraft.grafting import graft, save_graft
+from voxgraft.grafting import inspect_file as inspect
 from voxgraft.inference import Evaluation, load_trained
 from voxgraft.inference import evaluate as _evaluate
 from voxgraft.inference import predict as _predict
@@ -32,7 +33,6 @@ from voxgraft.transforms import Augmentation, Preprocessing
 from voxgraft.types import Json
 from voxgraft.volumes import read_volume, write_volume
 from voxgraft.weights import SOURCES
-from voxgraft.weights import inspect_file as inspect
 
 __all__ = [
     "MODELS",

@@ -13,12 +13,13 @@ from voxgraft.cli.output import JSON_OPTION, emit_json, emit_table, say
 def inspect(
     file: Path = typer.Argument(..., metavar="FILE", help="A checkpoint."),
     tensors: bool = typer.Option(False, "--tensors", help="List every tensor."),
+    key: str | None = typer.Option(None, help="Key of the network in the file, if several."),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Say what a checkpoint holds: layout, tensors, likely architecture."""
-    from voxgraft.weights import inspect_file
+    from voxgraft.grafting import inspect_file
 
-    found = inspect_file(file)
+    found = inspect_file(file, key=key)
     if as_json:
         emit_json(found if tensors else {k: v for k, v in found.items() if k != "entries"})
         return
@@ -27,13 +28,17 @@ def inspect(
     found["tensors"] = len(entries)
     emit_table(["what", "found"], [[key, _words(value)] for key, value in found.items()])
     if likely:
-        columns = ["likely architecture", "coverage", "exact", "missing", "misshapen", "extra"]
+        counted = ("missing", "misshapen", "adapted", "extra")
+        columns = ["likely architecture", "coverage", "exact", *counted, "names", "networks"]
         rows = [
             [item["architecture"], f"{item['coverage']:.1%}", "yes" if item["exact"] else "no"]
-            + [len(item[name]) for name in ("missing", "misshapen", "extra")]
+            + [len(item[name]) for name in counted]
+            + [f"{item['prefix']}* ({item['layout']})", ", ".join(item["models"])]
             for item in likely
         ]
         emit_table(columns, rows)
+        sources = ", ".join(likely[0]["sources"][:6]) or "none in the catalogue"
+        say(f"sources of {likely[0]['architecture']}: {sources}")
     else:
         say("no architecture of the catalogue has these tensors")
     if tensors:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from voxgraft.grafting.check import check_graft
 from voxgraft.grafting.plan import How, Norm, Plan, guard, make_plan, rules_for
+from voxgraft.grafting.recognition import find_source
 from voxgraft.models import Encoder, exchange_norm
 from voxgraft.models.depth import check_choice
 from voxgraft.types import Json
@@ -26,8 +27,8 @@ from voxgraft.weights.convert import (
     convert,
 )
 from voxgraft.weights.fetch import read_source
+from voxgraft.weights.prefixes import find_prefix
 from voxgraft.weights.report import NOT_CHECKED, GraftReport
-from voxgraft.weights.resolve import resolve_source
 from voxgraft.weights.source import Source
 
 _COUNTER = "num_batches_tracked"
@@ -62,6 +63,7 @@ def graft(
     rules: Sequence[Rule] = (),
     keep_head: bool = False,
     check_parity: bool = True,
+    key: str | None = None,
 ) -> Graft:
     """Load a source's weights into a 3D network, every tensor accounted for.
 
@@ -80,7 +82,7 @@ def graft(
     was. Saved weights must be in the network bit by bit.
 
     Args:
-        source: A Source, or what :func:`voxgraft.weights.resolve_source` understands.
+        source: A Source, or what :func:`voxgraft.grafting.find_source` understands.
         model: Name of a model, or an encoder whose weights are to be replaced.
         method: How kernels are extended along depth.
         stem: How RGB becomes ``in_channels`` channels, see
@@ -95,6 +97,7 @@ def graft(
         keep_head: Keep the head of saved weights in ``head_state``, instead of dropping it.
         check_parity: Whether to check. A graft with fresh parameters or resized kernels cannot be
             compared and is not.
+        key: Key of the network in the source's file, where there are several.
 
     Returns:
         The encoder in training mode, on the CPU, with its report.
@@ -111,11 +114,17 @@ def graft(
     check_choice("stem", stem, STEM_METHODS)
     check_choice("norm", norm, ("keep", "group"))
     if not isinstance(source, Source):
-        source = resolve_source(source)
+        source = find_source(source, key=key)
+    elif key is not None:
+        source = replace(source, key=key)
     tensors = read_source(source)
     how = How(source=source, method=method, stem=stem, rules=tuple(rules))
     plan = make_plan(model, source, in_channels, depth_padding, dict(model_options or {}))
     encoder = plan.build(materialize=False)
+    prefix = find_prefix(tensors.state.keys(), how.naming, encoder.state_dict().keys())
+    if prefix:
+        source = replace(source, prefix=prefix)
+        how = replace(how, source=source)
     converted = convert(
         tensors.state,
         {name: tuple(tensor.shape) for name, tensor in encoder.state_dict().items()},
@@ -125,7 +134,13 @@ def graft(
         method=_method(how, encoder),
         buffers=[name for name, _ in encoder.named_buffers()],
     )
-    notes = [*tensors.notes, *guard(how, plan, encoder), *filter(None, [source.note])]
+    found = [f"the network is the part {source.prefix.rstrip('.')!r} of the file"]
+    notes = [
+        *tensors.notes,
+        *(found if source.prefix else []),
+        *guard(how, plan, encoder),
+        *filter(None, [source.note]),
+    ]
     notes += encoder.declaration.center_notes() if converted.report.method == "center" else []
     encoder = _load(plan, encoder, converted)
     parity = (

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 
 import torch
 
-from voxgraft.files import cache_folder, content_key, read_json, write_json
+from voxgraft.files import content_key
 from voxgraft.models import MODELS, build_encoder
 from voxgraft.types import Json
+from voxgraft.weights.anatomies import kept_anatomy
 from voxgraft.weights.likeness import Anatomy
 from voxgraft.weights.recognize import inspect_file as _inspect_file
 from voxgraft.weights.resolve import resolve_source as _resolve_source
@@ -58,52 +58,20 @@ def _native_names() -> tuple[str, ...]:
 
 @cache
 def _anatomy(name: str) -> Anatomy:
-    path = cache_folder() / "anatomies" / _fingerprint() / f"{name}.json"
-    kept = _kept(path)
-    if kept is not None:
-        return kept
+    return kept_anatomy(name, _fingerprint(), lambda: _built(name))
+
+
+def _built(name: str) -> Anatomy:
     with torch.device("meta"):
         encoder = build_encoder(name)
     declared = encoder.declaration
-    anatomy = Anatomy(
+    return Anatomy(
         name=name,
         shapes={key: tuple(tensor.shape) for key, tensor in encoder.state_dict().items()},
         heads=(declared.head,) if declared.head else (),
         stems=frozenset(declared.stems),
         positions=frozenset(table.name for table in declared.positions),
     )
-    try:
-        write_json(path, _plain(anatomy))
-    except OSError:
-        # A cache that cannot be written costs time, no more: `voxgraft doctor` names it.
-        return anatomy
-    return anatomy
-
-
-def _plain(anatomy: Anatomy) -> Json:
-    return {
-        "shapes": {name: list(shape) for name, shape in anatomy.shapes.items()},
-        "heads": list(anatomy.heads),
-        "stems": sorted(anatomy.stems),
-        "positions": sorted(anatomy.positions),
-    }
-
-
-def _kept(path: Path) -> Anatomy | None:
-    """Return what is kept of a network; None if there is nothing, or nothing that can be read."""
-    try:
-        content = read_json(path)
-        return Anatomy(
-            name=path.stem,
-            shapes={name: tuple(map(int, shape)) for name, shape in content["shapes"].items()},
-            heads=tuple(map(str, content["heads"])),
-            stems=frozenset(content["stems"]),
-            positions=frozenset(content["positions"]),
-        )
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError):
-        return None
-    except AttributeError:
-        return None
 
 
 @cache

@@ -15,6 +15,7 @@ from voxgraft.errors import FetchError, SourceError, raise_faults
 from voxgraft.files import atomic_path, cache_folder, file_sha256
 from voxgraft.packages import PackageFile, package_file
 from voxgraft.weights.digests import digest_faults
+from voxgraft.weights.hub import Place, hub_file
 from voxgraft.weights.read import read_checkpoint
 from voxgraft.weights.source import BroughtFile, HubFile, Source, WebFile
 
@@ -61,23 +62,12 @@ def fetch_source(source: Source) -> Path:
 
 
 def _hub_file(source: Source, wanted: HubFile) -> Path:
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    place = (wanted.repository, wanted.filename)
-    cached = try_to_load_from_cache(*place, revision=wanted.revision)
-    if isinstance(cached, str):
-        return Path(cached)
     try:
-        return Path(hf_hub_download(*place, revision=wanted.revision))
-    except (HfHubHTTPError, HFValidationError, OSError, ValueError) as fault:
-        reason = (str(fault).strip().splitlines() or [type(fault).__name__])[0].rstrip(".:")
+        return hub_file(Place(wanted.repository, wanted.revision), wanted.filename)
+    except FetchError as fault:
         raise FetchError(
-            f"{source.where}, the file of source {source.id!r}, is not in the hub's cache and "
-            f"could not be downloaded: {reason}. Connect to the hub (and see that HF_HUB_OFFLINE "
-            f"is not set), or fetch https://huggingface.co/{wanted.repository}/resolve/"
-            f"{wanted.revision}/{wanted.filename} on another machine and give "
-            f"`{source.id}@/path/to/{wanted.filename}`."
+            f"the file of source {source.id!r}: {fault} (`{source.id}@/path/to/"
+            f"{Path(wanted.filename).name}` takes a file that you have.)"
         ) from fault
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
@@ -15,141 +16,163 @@ from voxgraft.types import Json
 from voxgraft.weights.card import CARD_FILE, load_card
 from voxgraft.weights.catalog import SOURCES
 from voxgraft.weights.convert.convert import BUFFER_NAMES
-from voxgraft.weights.convert.rules import Rename
 from voxgraft.weights.digests import digest_faults, tensor_digests
-from voxgraft.weights.layouts import KEY_LAYOUTS, key_layout
+from voxgraft.weights.layouts import key_layout
+from voxgraft.weights.likeness import Likeness, Networks, Shapes
+from voxgraft.weights.prefixes import prefix_candidates
 from voxgraft.weights.read import read_checkpoint
+from voxgraft.weights.recognized import (
+    image_likenesses,
+    image_source,
+    layouts_of,
+    native_likenesses,
+    native_source,
+)
 from voxgraft.weights.source import UNSTATED, LocalFile, Source
-from voxgraft.weights.timm_entries import architecture_facts, architecture_shapes
 
 _CANDIDATES = 6
-"""Architectures of the catalogue that a file is compared with: those nearest in size."""
+"""Architectures that a file is compared with, of each kind: those nearest in size."""
+
+_PREFIXES = 4
+"""Prefixes that are tried."""
 
 _NEARLY = 0.5
 """Share of a published source's tensors that make a file a changed copy of it."""
 
 
-@dataclass(frozen=True)
-class Likeness:
-    """How well a file's tensors fit an architecture; its classifier is left out of account."""
-
-    architecture: str
-    coverage: float
-    """Values of the architecture that the file has by name and shape."""
-    missing: tuple[str, ...]
-    misshapen: tuple[str, ...]
-    extra: tuple[str, ...]
-
-    @property
-    def exact(self) -> bool:
-        """Whether every tensor is there, and no other."""
-        return not (self.missing or self.misshapen or self.extra)
-
-
-def likely_architectures(state: Mapping[str, Tensor]) -> list[Likeness]:
-    """Compare a file with the architectures of the catalogue, the best first.
+def likely_architectures(
+    state: Mapping[str, Tensor], networks: Networks | None = None
+) -> list[Likeness]:
+    """Compare a file with the architectures of the catalogue and of the registry, the best first.
 
     Args:
         state: Tensors by the file's own names.
+        networks: The registry's networks for video and volumes; None leaves them out.
     """
-    layout = key_layout(state.keys())
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    axes = {len(shape) for shape in shapes.values()}
+    found: dict[str, Likeness] = {}
+    for prefix in ["", *prefix_candidates(shapes)[:_PREFIXES]]:
+        inside = {n.removeprefix(prefix): s for n, s in shapes.items() if n.startswith(prefix)}
+        # Kernels of three axes of space are in no image network.
+        likenesses = [] if 5 in axes else _images(inside, shapes, prefix)
+        if networks is not None and not any(likeness.exact for likeness in likenesses):
+            likenesses += _natives(inside, shapes, prefix, networks)
+        for likeness in likenesses:
+            name = likeness.architecture
+            if likeness.coverage > 0.0 and (
+                name not in found or likeness.order < found[name].order
+            ):
+                found[name] = likeness
+        if any(likeness.exact for likeness in likenesses):
+            break
+    return sorted(found.values(), key=lambda likeness: likeness.order)
+
+
+def _images(inside: Shapes, shapes: Shapes, prefix: str) -> list[Likeness]:
     nearest: dict[str, float] = {}
     for source in SOURCES:
-        for architecture in (source.architecture, *source.also_fits):
-            if source.parameters:
-                expected = source.parameters - source.head_parameters
-                size = _parameters(
-                    {
-                        n: t
-                        for n, t in state.items()
-                        if not n.startswith(_head_names(source, layout))
-                    }
-                )
-                apart = abs(math.log(max(size, 1) / expected))
+        if source.layout == "image":
+            apart = _apart(source, inside)
+            for architecture in (source.architecture, *source.also_fits):
                 nearest[architecture] = min(apart, nearest.get(architecture, apart))
-    candidates = sorted(nearest, key=lambda name: nearest[name])[:_CANDIDATES]
-    likenesses = [_likeness(state, name, layout) for name in candidates]
-    likenesses = [likeness for likeness in likenesses if likeness.coverage > 0.0]
-    return sorted(likenesses, key=lambda likeness: (not likeness.exact, -likeness.coverage))
+    likenesses: list[Likeness] = []
+    for architecture in sorted(nearest, key=lambda name: nearest[name])[:_CANDIDATES]:
+        likenesses += image_likenesses(architecture, shapes, prefix)
+    return likenesses
 
 
-def _head_names(source: Source, layout: str) -> tuple[str, ...]:
-    if layout == "efficientnet-lite-pytorch":
-        return ("_fc.",)
-    return tuple(f"{head}." for head in source.head) or ("classifier.",)
+def _natives(inside: Shapes, shapes: Shapes, prefix: str, networks: Networks) -> list[Likeness]:
+    """Compare with networks for video and volumes, however a source names their tensors."""
+    nearest: dict[str, float] = {}
+    known = set(networks.names())
+    for source in SOURCES:
+        name = source.architecture
+        if source.layout != "image" and name in known:
+            apart = _apart(source, inside, networks)
+            nearest[name] = min(apart, nearest.get(name, apart))
+    layout = key_layout(inside.keys())
+    if layout != "timm" and any(layout in layouts_of(name) for name in nearest):
+        nearest = {n: apart for n, apart in nearest.items() if layout in layouts_of(n)}
+    likenesses: list[Likeness] = []
+    for name in sorted(nearest, key=lambda name: nearest[name])[:_CANDIDATES]:
+        likenesses += native_likenesses(name, shapes, prefix, networks)
+    if any(likeness.exact for likeness in likenesses):
+        return likenesses
+    # Networks without a source in the catalogue: their size is known once they were built.
+    others = {name: _size(networks.anatomy(name).shapes) for name in sorted(known - nearest.keys())}
+    size = _size(inside)
+    for name in sorted(others, key=lambda name: _distance(size, others[name]))[:_CANDIDATES]:
+        likenesses += native_likenesses(name, shapes, prefix, networks)
+    return likenesses
 
 
-def _likeness(state: Mapping[str, Tensor], architecture: str, layout: str) -> Likeness:
-    heads = tuple(f"{head}." for head in architecture_facts(architecture)["head"])
-    try:
-        rules = KEY_LAYOUTS[layout](architecture)
-    except SourceError:
-        return Likeness(architecture, 0.0, (), (), ())
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name, tensor in state.items():
-        for rule in rules:
-            if isinstance(rule, Rename):
-                name = rule.rename(name)
-        shapes[name] = tuple(tensor.shape)
-    wanted = {
-        name: shape
-        for name, shape in architecture_shapes(architecture).items()
-        if not name.startswith(heads) and not name.endswith("num_batches_tracked")
-    }
-    fits = [name for name, shape in wanted.items() if shapes.get(name) == shape]
-    return Likeness(
-        architecture,
-        sum(math.prod(wanted[name]) for name in fits) / sum(map(math.prod, wanted.values())),
-        missing=tuple(name for name in wanted if name not in shapes),
-        misshapen=tuple(n for n, shape in wanted.items() if n in shapes and shapes[n] != shape),
-        extra=tuple(
-            name
-            for name in shapes
-            if name not in wanted
-            and not name.startswith(heads)
-            and not name.endswith("num_batches_tracked")
-        ),
-    )
+def _apart(source: Source, inside: Shapes, networks: Networks | None = None) -> float:
+    whole = source.parameters
+    if not whole:
+        if networks is None:
+            return math.inf
+        whole = _size(networks.anatomy(source.architecture).shapes)
+    encoder = max(whole - source.head_parameters, 1)
+    found = _size(inside)
+    return min(_distance(found, whole), _distance(found, encoder))
 
 
-def recognized_source(path: Path) -> Source:
+def _distance(found: int, expected: int) -> float:
+    return abs(math.log(max(found, 1) / max(expected, 1)))
+
+
+def _size(shapes: Shapes) -> int:
+    return sum(math.prod(s) for name, s in shapes.items() if not BUFFER_NAMES.fullmatch(name))
+
+
+def recognized_source(
+    path: Path, networks: Networks | None = None, *, key: str | None = None
+) -> Source:
     """Return the Source that a checkpoint without a card is.
 
     A file whose tensors are those of a catalogue entry with digests is that entry. A file that
     has more than half of them, by name and value, is a changed copy, and is refused. A file that
-    has exactly the tensors of one architecture of the catalogue, by name and shape, is a start of
-    that architecture, of unverified origin. Anything else is refused.
+    has exactly the tensors of one architecture of the catalogue or of the registry, by name and
+    shape, is a start of that architecture, of unverified origin. Anything else is refused.
+
+    Args:
+        path: The file.
+        networks: The registry's networks for video and volumes; None leaves them out.
+        key: Key of the network in the file, where there are several.
 
     Raises:
         SourceError: If the file cannot be read or recognised, or is a changed copy.
     """
-    state = read_checkpoint(path).state
+    state = read_checkpoint(path, key=key).state
     known = _published(state, path)
     if known is not None:
         return known
-    likely = likely_architectures(state)
-    exact = [likeness.architecture for likeness in likely if likeness.exact]
-    roots = {name.removeprefix("tf_") for name in exact}
+    likely = likely_architectures(state, networks)
+    exact = list(
+        {likeness.architecture: likeness for likeness in likely if likeness.exact}.values()
+    )
+    roots = {likeness.architecture.removeprefix("tf_") for likeness in exact}
     if len(roots) != 1:
         raise SourceError(
             f"{path} is not recognised: {_nearest(likely)} Say what it is: "
-            f"`timm:ARCHITECTURE@{path.name}`."
+            f"`timm:ARCHITECTURE@{path.name}`, or `NETWORK@{path.name}` with one of `voxgraft "
+            f"models`; `voxgraft graft {path.name} NETWORK --propose` writes rules for it."
         )
-    architecture = next((name for name in exact if name in roots), exact[0])
-    facts = architecture_facts(architecture)
-    others = tuple(name for name in exact if name != architecture)
-    return Source(
-        id=f"timm:{architecture}@{path.name}",
-        file=LocalFile(path=str(path)),
-        sha256=None,
-        key_layout=key_layout(state.keys()),
-        **{**facts, "also_fits": (*facts["also_fits"], *others)},
-        note=f"recognised as {architecture} by the names and shapes of its tensors",
-    )
+    chosen = next((found for found in exact if found.architecture in roots), exact[0])
+    others = tuple(found.architecture for found in exact if found is not chosen)
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    note = f"recognised as {chosen.architecture} by the names and shapes of its tensors"
+    if networks is not None and chosen.architecture in networks.names():
+        source = native_source(path, chosen.architecture, shapes, networks)
+    else:
+        source = image_source(path, chosen.architecture, shapes)
+        source = replace(source, also_fits=(*source.also_fits, *others))
+    return replace(source, note="; ".join(filter(None, [note, source.note])))
 
 
 def _nearest(likely: list[Likeness]) -> str:
-    exact = [likeness.architecture for likeness in likely if likeness.exact]
+    exact = list(dict.fromkeys(likeness.architecture for likeness in likely if likeness.exact))
     if exact:
         return f"its tensors are those of {' and of '.join(exact)}."
     if not likely:
@@ -186,66 +209,55 @@ def _published(state: Mapping[str, Tensor], path: Path) -> Source | None:
     return None
 
 
-def _parameters(state: Mapping[str, Tensor]) -> int:
-    return sum(t.numel() for name, t in state.items() if not BUFFER_NAMES.fullmatch(name))
-
-
-def inspect_file(path: str | Path) -> Json:
+def inspect_file(
+    path: str | Path, networks: Networks | None = None, *, key: str | None = None
+) -> Json:
     """Say what a checkpoint holds.
+
+    Args:
+        path: The file.
+        networks: The registry's networks for video and volumes; None leaves them out.
+        key: Key of the network in the file, where there are several.
 
     Returns:
         ``path, sha256, layout`` (how its tensors are named), ``tensors``, ``parameters``,
         ``buffers``, ``dtypes`` as read, ``notes``, ``card`` (of a run, else None), ``origin`` (the
         catalogue's source with the same values, or ``"unstated"``), ``likely`` (architectures,
-        best first: ``architecture, coverage, exact, missing, misshapen, extra, sources``) and
-        ``entries`` (``name, shape, dtype`` of each tensor).
+        best first: ``architecture, coverage, exact, layout, prefix, missing, misshapen, adapted,
+        extra, sources, models``), and ``entries`` (``name, shape, dtype`` of each tensor).
 
     Raises:
         SourceError: If it cannot be read.
     """
     path = Path(path)
-    checkpoint = read_checkpoint(path)
+    checkpoint = read_checkpoint(path, key=key)
     state = checkpoint.state
     layout = key_layout(state.keys())
     beside = path.with_name(CARD_FILE)
     card = load_card(path) if layout == "voxgraft" and beside.is_file() else None
     digests = tensor_digests(state)
     origins = [s.id for s in SOURCES if s.tensor_digests and dict(s.tensor_digests) == digests]
-    dtypes: dict[str, int] = {}
-    for tensor in state.values():
-        kind = str(tensor.dtype).removeprefix("torch.")
-        dtypes[kind] = dtypes.get(kind, 0) + 1
+    likely = [] if card is not None else likely_architectures(state, networks)
+    if likely and (likely[0].exact or layout == "timm"):
+        layout = likely[0].key_layout
     return {
         "path": str(path),
         "sha256": file_sha256(path),
         "layout": layout,
         "tensors": len(state),
-        "parameters": _parameters(state),
+        "parameters": _size({name: tuple(tensor.shape) for name, tensor in state.items()}),
         "buffers": sum(BUFFER_NAMES.fullmatch(name) is not None for name in state),
-        "dtypes": dtypes,
+        "dtypes": dict(Counter(_kind(tensor) for tensor in state.values())),
         "notes": list(checkpoint.notes),
         "card": None if card is None else {"model": card.model, "in_channels": card.in_channels},
         "origin": origins[0] if origins else UNSTATED,
-        "likely": [] if layout == "voxgraft" else [_row(x) for x in likely_architectures(state)],
+        "likely": [likeness.to_dict(networks) for likeness in likely],
         "entries": [
-            {
-                "name": name,
-                "shape": list(tensor.shape),
-                "dtype": str(tensor.dtype).removeprefix("torch."),
-            }
+            {"name": name, "shape": list(tensor.shape), "dtype": _kind(tensor)}
             for name, tensor in state.items()
         ],
     }
 
 
-def _row(likeness: Likeness) -> Json:
-    name = likeness.architecture
-    return {
-        "architecture": name,
-        "coverage": likeness.coverage,
-        "exact": likeness.exact,
-        "missing": list(likeness.missing),
-        "misshapen": list(likeness.misshapen),
-        "extra": list(likeness.extra),
-        "sources": [s.id for s in SOURCES if name in (s.architecture, *s.also_fits)],
-    }
+def _kind(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
