@@ -50,7 +50,10 @@ class ResizePositions:
     image: bool = False
     """Whether the source's table is one of images."""
     source_grid: tuple[int, ...] | None = None
-    """The source's grid; by default square (images) or cubic (volumes)."""
+    """The source's grid; by default ``usual_grid`` where it has as many places, else a square
+    (images) or a cube (volumes)."""
+    usual_grid: tuple[int, ...] | None = None
+    """The grid that the source's input contract implies."""
     interpolation: Interpolation = "bicubic"
 
     def adapt(self, name: str, tensor: Tensor, shape: Shape) -> tuple[Tensor, str] | None:
@@ -76,6 +79,8 @@ class ResizePositions:
             return self.source_grid
         if same and not self.image:
             return None
+        if self.usual_grid is not None and math.prod(self.usual_grid) == places:
+            return self.usual_grid
         grid = square_grid(places) if self.image else cubic_grid(places)
         if grid is None:
             kind, example = ("square", "(14, 10)") if self.image else ("cubic", "(4, 14, 14)")
