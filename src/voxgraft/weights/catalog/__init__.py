@@ -9,6 +9,7 @@ from voxgraft.weights.catalog import (
     timm,
     video,
     video_convolutional,
+    video_transformers,
     volume,
     volume_convolutional,
 )
@@ -16,6 +17,15 @@ from voxgraft.weights.source import Source
 
 SOURCES: Registry[Source] = Registry("source")
 
-for _room in (packages, timm, image, video, video_convolutional, volume, volume_convolutional):
+for _room in (
+    packages,
+    timm,
+    image,
+    video,
+    video_convolutional,
+    video_transformers,
+    volume,
+    volume_convolutional,
+):
     for _source in _room.SOURCES:
         SOURCES.register(_source.id, _source)
