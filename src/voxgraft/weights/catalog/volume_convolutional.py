@@ -274,7 +274,7 @@ def _penet() -> tuple[Source, Source]:
         key_layout="penet",
         stem=("in_conv.0",),
         head=("classifier.fc",),
-        parameters=28_354_801,
+        parameters=28_398_705,
         head_parameters=2_049,
         trained_on=("Kinetics-600", "CT angiography of Stanford (PENet)"),
         note=(
@@ -292,13 +292,13 @@ SOURCES: tuple[Source, ...] = (
     _merlin(
         "abdominal_ct",
         "i3_resnet_clinical_longformer_best_clip_04-02-2024_23-21-36_epoch_99.pt",
-        121_863_388,
+        121_882_204,
         4_515_996,
     ),
     _merlin(
         "five_year_disease_prediction",
         "resnet_clinical_longformer_five_year_disease_prediction.pt",
-        118_408_774,
+        118_427_590,
         1_061_382,
     ),
     *(_openmind(method) for method in _OPENMIND_HEADS),

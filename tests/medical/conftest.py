@@ -1,0 +1,31 @@
+"""Files as they were published, as a module; and one thread."""
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+FILES = Path(__file__).with_name("files.py")
+
+
+@pytest.fixture(scope="session")
+def files() -> ModuleType:
+    """Return the module that makes tensors of the names and shapes of public files."""
+    spec = importlib.util.spec_from_file_location("medical_files", FILES)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Small tensors: more than one thread only costs time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
