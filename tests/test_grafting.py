@@ -35,7 +35,7 @@ from voxgraft.weights import (
 )
 
 LITE0 = "efficientnet_lite0.tf_in1k"
-PACKAGED = [source.id for source in SOURCES if source.tensor_digests]
+PACKAGED = [s.id for s in SOURCES if s.tensor_digests and s.layout == "image"]
 
 
 def _network(architecture: str, **options: int) -> nn.Module:
