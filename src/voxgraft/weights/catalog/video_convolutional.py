@@ -20,6 +20,9 @@ _RESIDUAL_STEM = ("blocks.0.conv",)
 _TWO_STEMS = ("blocks.0.multipathway_blocks.0.conv", "blocks.0.multipathway_blocks.1.conv")
 _X3D_STEM = ("blocks.0.conv.conv_t",)
 
+_ONE_NETWORK = ("x3d_xs", "x3d_s", "x3d_m")
+"""The same network, trained at different sizes."""
+
 _PAPERS = {
     "slow_": "arXiv:1812.03982",
     "slowfast_": "arXiv:1812.03982",
@@ -66,15 +69,14 @@ def _torchvision(
     )
 
 
-def _ig65m(clip: int, data: str, prefix: str, classes: int, trained_on: tuple[str, ...]) -> Source:
+def _ig65m(clip: int, data: str, suffix: str, classes: int, trained_on: tuple[str, ...]) -> Source:
     fine_tuned = _K400 in trained_on
     kind = "ft_kinetics_from_ig65m" if fine_tuned else "ig65m_from_scratch"
     head = 513 * classes
     return Source(
         id=f"r2plus1d_34.{data}_clip{clip}",
-        file=WebFile(url=f"{_IG65M}/r2plus1d_34_clip{clip}_{kind}-{prefix}.pth"),
+        file=WebFile(url=f"{_IG65M}/r2plus1d_34_clip{clip}_{kind}-{suffix}.pth"),
         sha256=None,
-        sha256_begins=prefix,
         layout="video",
         input=InputContract(
             channels=3,
@@ -118,6 +120,11 @@ def _zoo(
             channels=3, mean=(0.45, 0.45, 0.45), sd=(0.225, 0.225, 0.225), size=size
         ),
         architecture=architecture,
+        also_fits=tuple(
+            other
+            for other in _ONE_NETWORK
+            if architecture in _ONE_NETWORK and other != architecture
+        ),
         key_layout="pytorchvideo",
         stem=_TWO_STEMS if two else stem,
         head=(head,),
