@@ -72,6 +72,16 @@ def test_an_acs_twin_takes_every_kernel_as_it_is(folder, architecture, channels)
     assert all(torch.equal(own[v["name"]], given[v["from"]]) for v in report.loaded)
 
 
+@pytest.mark.parametrize("method", ["gaussian", "shift"])
+@pytest.mark.parametrize("architecture", ["mobilenetv3_small_050", "convnext_atto"])
+def test_other_inflations_have_parity(folder, architecture, method) -> None:
+    report = graft(checkpoint(folder, architecture), f"{architecture}_3d", method=method).report
+    assert report.method == method
+    assert report.parity.relative_error is not None
+    assert report.parity.relative_error <= 1e-4
+    assert "replicated depth padding" in report.parity.where
+
+
 @dataclass(frozen=True)
 class _Scale:
     target: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import scipy.signal
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,7 +11,7 @@ from torch.nn import functional
 
 from voxgraft.errors import ConversionError
 from voxgraft.weights import fold_channels, inflate_kernel
-from voxgraft.weights.convert import STEM_METHODS
+from voxgraft.weights.convert import INFLATIONS, STEM_METHODS
 
 _COUNTS = st.integers(1, 7)
 _SEEDS = st.integers(0, 2**31)
@@ -82,22 +83,22 @@ def test_folding_refuses() -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.sampled_from([1, 3, 5, 7]), st.sampled_from(["average", "center"]), _SEEDS)
+@given(st.sampled_from([1, 3, 5, 7]), st.sampled_from(INFLATIONS), st.integers(1, 20), _SEEDS)
 def test_inflated_kernels_give_the_2d_response_on_constant_depth(
-    depth: int, method: str, seed: int
+    depth: int, method: str, channels: int, seed: int
 ) -> None:
-    kernel = _kernel(seed, 3, 2, 3, 3)
-    image = _kernel(seed + 1, 1, 2, 6, 6)
+    kernel = _kernel(seed, 3, channels, 3, 3)
+    image = _kernel(seed + 1, 1, channels, 6, 6)
     volume = image.unsqueeze(2).expand(-1, -1, depth + 2, -1, -1)
     found = functional.conv3d(volume, inflate_kernel(kernel, depth, method))
     expected = functional.conv2d(image, kernel).unsqueeze(2).expand_as(found)
     torch.testing.assert_close(found, expected)
 
 
-@pytest.mark.parametrize("method", ["average", "center"])
+@pytest.mark.parametrize("method", INFLATIONS)
 @pytest.mark.parametrize("depth", [2, 4])
 def test_patch_kernels_may_be_even(depth: int, method: str) -> None:
-    kernel, image = _kernel(0, 3, 2, 4, 4), _kernel(1, 1, 2, 8, 8)
+    kernel, image = _kernel(0, 3, 16, 4, 4), _kernel(1, 1, 16, 8, 8)
     inflated = inflate_kernel(kernel, depth, method, patch=True)
     volume = image.unsqueeze(2).expand(-1, -1, 2 * depth, -1, -1)
     found = functional.conv3d(volume, inflated, stride=(depth, 4, 4))
@@ -110,6 +111,22 @@ def test_center_by_hand() -> None:
     assert found.flatten().tolist() == [0.0, 6.0, 0.0]
     found = inflate_kernel(torch.full((1, 1, 1, 1), 6.0), 3, "average")
     assert found.flatten().tolist() == [2.0, 2.0, 2.0]
+
+
+def test_gaussian_is_scipys_window() -> None:
+    window = scipy.signal.windows.gaussian(5, std=5 / 4)
+    found = inflate_kernel(torch.full((1, 1, 1, 1), 1.0), 5, "gaussian")
+    assert found.flatten().tolist() == pytest.approx((window / window.sum()).tolist())
+
+
+def test_shift_is_a_shift_of_channels_before_the_2d_convolution() -> None:
+    kernel, volume = _kernel(0, 3, 17, 3, 3), _kernel(1, 1, 17, 6, 5, 5)
+    found = functional.conv3d(volume, inflate_kernel(kernel, 5, "shift"), padding=(2, 0, 0))
+    moved = volume.clone()
+    moved[:, :2, :-1], moved[:, :2, -1] = volume[:, :2, 1:], 0
+    moved[:, 2:4, 1:], moved[:, 2:4, 0] = volume[:, 2:4, :-1], 0
+    expected = [functional.conv2d(moved[:, :, index], kernel) for index in range(6)]
+    torch.testing.assert_close(found, torch.stack(expected, dim=2))
 
 
 @pytest.mark.parametrize("depth", [0, -1, 2, 4])

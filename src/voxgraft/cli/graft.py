@@ -13,7 +13,9 @@ from voxgraft.cli.output import JSON_OPTION, emit_json, say
 def graft(
     source: str = typer.Argument(..., metavar="SOURCE", help="Catalogue id, timm:NAME@FILE, file."),
     model: str = typer.Argument(..., metavar="MODEL", help="A network; `voxgraft models` lists."),
-    method: Literal["average", "center"] = typer.Option("average", help="Inflation along depth."),
+    method: Literal["average", "center", "gaussian", "shift"] = typer.Option(
+        "average", help="Inflation along depth."
+    ),
     stem: Literal["sum", "mean", "repeat", "first"] = typer.Option(
         "sum", help="How an RGB stem takes the data's channels."
     ),

@@ -102,10 +102,10 @@ def _compare(how: How, plan: Plan, encoder: Encoder, reference: nn.Module) -> Pa
     )
     flat: Any = reference
     acs = declared.convolution == "acs"
-    average = how.method == "average" and not acs
+    replicated = how.method != "center" and not acs
     training, padding = encoder.training, encoder.depth_padding or "no"
     encoder.eval()
-    change = encoder.set_depth_padding("replicate") if average else nullcontext()
+    change = encoder.set_depth_padding("replicate") if replicated else nullcontext()
     with change, laid_axially(encoder):
         comparison = compare_features(
             lambda: (flat.forward_features(image), reference(image)),
@@ -121,7 +121,7 @@ def _compare(how: How, plan: Plan, encoder: Encoder, reference: nn.Module) -> Pa
             f"{TOLERANCE:.0e} is allowed. They part at {comparison.departure}. Nothing may train "
             "on this: check the rules that were added."
         )
-    beyond = "replicated" if average else padding
+    beyond = "replicated" if replicated else padding
     planes = "; for this, all kernels lay in the axial plane" if acs else ""
     size = "×".join(map(str, volume.shape[2:]))
     return comparison.parity(

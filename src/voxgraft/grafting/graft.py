@@ -74,8 +74,8 @@ def graft(
 
     Then the result is checked. A twin must give the features of timm's 2D network, loaded strictly
     with the same tensors, on a volume that is constant along depth, to 1e-4 relative, in every
-    slice. For ``"average"`` that holds with replicated depth padding, which is set for the check
-    alone; for ``"center"`` with any. A twin of ACS convolutions takes the 2D kernels as they are;
+    slice. For ``"center"`` that holds with any depth padding, for the other methods with
+    replicated borders, which are set for the check alone. A twin of ACS convolutions takes the 2D kernels as they are;
     it gives the 2D features with all kernels in the axial plane, where they are laid for the check
     alone. A 2D network on slices must give timm's map and vector of every slice. A video or volume
     network whose stem was folded must give the features of the same network with the stem as it
@@ -84,7 +84,8 @@ def graft(
     Args:
         source: A Source, or what :func:`voxgraft.grafting.find_source` understands.
         model: Name of a model, or an encoder whose weights are to be replaced.
-        method: How kernels are extended along depth.
+        method: How kernels are extended along depth, see
+            :func:`voxgraft.weights.inflate_kernel`.
         stem: How RGB becomes ``in_channels`` channels, see
             :func:`voxgraft.weights.fold_channels`.
         norm: ``"group"`` exchanges batch for group normalization, after the check.

@@ -39,7 +39,7 @@ class StartSettings:
     name: str
     source: str | None = None
     """Catalogue id, ``timm:NAME@FILE``, a checkpoint or a run folder; None is from scratch."""
-    method: Literal["average", "center"] = "average"
+    method: Literal["average", "center", "gaussian", "shift"] = "average"
     """How 2D kernels are inflated along depth."""
     stem: Literal["sum", "mean", "repeat", "first"] = "sum"
     """How an RGB stem is fitted to the channels of the data."""
