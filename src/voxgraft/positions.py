@@ -46,18 +46,22 @@ def resize_table(
     channels = table.shape[1]
     values = table.float().reshape(depth, height, width, channels).permute(0, 3, 1, 2)
     if (height, width) != tuple(new[1:]):
-        values = F.interpolate(
-            values, size=new[1:], mode=interpolation, align_corners=False, antialias=True
-        )
+        values = _interpolated(values, new[1:], interpolation)
     values = values.permute(1, 0, 2, 3).reshape(1, channels, depth, -1)
     if depth == 1:
         values = values.expand(-1, -1, new[0], -1)
     elif depth != new[0]:
-        size = (new[0], values.shape[3])
-        values = F.interpolate(
-            values, size=size, mode="bilinear", align_corners=False, antialias=True
-        )
+        values = _interpolated(values, (new[0], values.shape[3]), "bilinear")
     return values.reshape(channels, -1).t().to(table.dtype).contiguous()
+
+
+def _interpolated(values: Tensor, size: tuple[int, int], mode: Interpolation) -> Tensor:
+    # PyTorch 2.14 repeats the first row where the result is one column wide: it is made lying.
+    turned = size[1] == 1
+    if turned:
+        values, size = values.transpose(2, 3), (size[1], size[0])
+    values = F.interpolate(values, size=size, mode=mode, align_corners=False, antialias=True)
+    return values.transpose(2, 3) if turned else values
 
 
 def square_grid(places: int) -> tuple[int, int] | None:

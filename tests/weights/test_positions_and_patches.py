@@ -64,11 +64,25 @@ def test_planes_are_those_that_timm_resamples(
     old: tuple[int, int, int], new: tuple[int, int, int], seed: int
 ) -> None:
     table = _noise(seed, old[1] * old[2], 4)
+    new = (new[0], new[1], max(new[2], 2))  # see test_one_column_is_one_row_turned
     expected = resample_abs_pos_embed(
         table.unsqueeze(0), list(new[1:]), list(old[1:]), num_prefix_tokens=0
     )[0]
     for plane in resize_table(table, old[1:], new).view(new[0], -1, 4):
         torch.testing.assert_close(plane, expected, rtol=1e-6, atol=1e-6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(_SIDES, _SIDES, _SIDES, _SEEDS)
+def test_one_column_is_one_row_turned(height: int, width: int, new: int, seed: int) -> None:
+    """PyTorch's own interpolation to one column repeats its first value."""
+    table = _noise(seed, height * width, 4)
+    turned = table.view(height, width, 4).transpose(0, 1).reshape(-1, 4)
+    column = resize_table(table, (height, width), (1, new, 1))
+    row = resize_table(turned, (width, height), (1, 1, new))
+    torch.testing.assert_close(column, row)
+    if (height, width) == (2, 1) and new > 1:
+        assert not torch.equal(column[0], column[-1])
 
 
 @settings(max_examples=25, deadline=None)
@@ -81,6 +95,15 @@ def test_depth_is_interpolated_linearly_and_planes_apart(old: int, new: int, see
     if new >= old:
         expected = functional.interpolate(lines, new, mode="linear").permute(2, 0, 1)
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    else:
+        rows = table.view(old, 6, 2)
+        kernel = [
+            functional.interpolate(
+                rows[:, place].t()[None, :, None], (1, new), mode="bilinear", antialias=True
+            )[0, :, 0].t()
+            for place in range(6)
+        ]
+        torch.testing.assert_close(found, torch.stack(kernel, dim=1))
     assert found.min() >= table.min() - 1e-6
     assert found.max() <= table.max() + 1e-6
 
