@@ -28,7 +28,8 @@ class SegmentationNetwork(StandardizedNetwork):
 
     A volume of any size runs: it is extended at its ends by its border voxels to multiples of the
     encoder's strides (and to two voxels of the deepest map, which normalization needs), and the
-    result is cut to the volume.
+    result is cut to the volume. Layers of the encoder after its last stage (EfficientNet's last
+    convolution) take no part, and learn nothing; they wait for a classification.
     """
 
     def __init__(
