@@ -129,8 +129,14 @@ def test_nnunet_from_a_training_checkpoint(
         expected = network.encoder(x)[-1]
         found = result.encoder.eval().forward_features(x.expand(-1, channels, -1, -1, -1))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
-    with pytest.raises(GraftError, match="are unexplained"):
-        graft(source, source.architecture)
+    followed = graft(source, source.architecture, in_channels=channels)
+    assert "built as the checkpoint shows it, with features [8, 12, 16, 16]" in str(
+        followed.report.notes
+    )
+    assert followed.model_options == {**result.model_options}
+    for strides in ([[1, 1, 1], [1, 2, 2], [2, 2, 2], [2, 2, 2]], [[1, 1, 1]] * 4):
+        with pytest.raises(GraftError, match=r"strides .* the two compute different things"):
+            graft(source, source.architecture, model_options={**lists, "strides": strides})
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from voxgraft.grafting.check import check_graft
+from voxgraft.grafting.nnunet_lists import follow_own_lists
 from voxgraft.grafting.plan import How, Norm, Plan, guard, make_plan, rules_for
 from voxgraft.grafting.recognition import find_source
 from voxgraft.models import Encoder, exchange_norm
@@ -122,6 +123,9 @@ def graft(
     how = How(source=source, method=method, stem=stem, rules=tuple(rules))
     plan = make_plan(model, source, in_channels, depth_padding, dict(model_options or {}))
     encoder = plan.build(materialize=False)
+    chosen = plan
+    plan, own_lists = follow_own_lists(how, plan, encoder, tensors.state)
+    encoder = encoder if plan is chosen else plan.build(materialize=False)
     prefix = find_prefix(tensors.state.keys(), how.naming, encoder.state_dict().keys())
     if prefix:
         source = replace(source, prefix=prefix)
@@ -139,6 +143,7 @@ def graft(
     notes = [
         *tensors.notes,
         *(found if source.prefix else []),
+        *own_lists,
         *guard(how, plan, encoder),
         *filter(None, [source.note]),
     ]
