@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install test lint unit demo demo-quick clean
+.PHONY: install test lint unit pages demo demo-quick clean
 
 install: $(STAMP)
 
@@ -23,6 +23,9 @@ unit: $(STAMP)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test: lint unit
+
+pages: $(STAMP)
+	$(BIN)/python benchmarks/make_pages.py
 
 demo: $(STAMP)
 	$(BIN)/voxgraft demo

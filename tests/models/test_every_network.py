@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from voxgraft.models import MODELS, Encoder, build_encoder
-from voxgraft.models.registry import table_row
 
-PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 TOLERANCE = 1e-4  # relative to the largest feature; issue 2, "It must show" 2
 SIZE = 32  # px
 
@@ -177,16 +174,3 @@ def test_min_size_is_the_smallest_that_runs(built) -> None:
 def run_unchecked(encoder: Encoder, x: Tensor) -> None:
     for name in encoder._trunk:
         x = encoder.get_submodule(name)(x)
-
-
-@every_network
-def test_the_page_has_the_networks_row(built) -> None:
-    row = table_row(MODELS.get(built.name), built.encoder)
-    assert row in PAGE.read_text(), "regenerate the table of docs/models.md with models_table()"
-
-
-def test_the_page_has_no_other_networks() -> None:
-    rows = [
-        line for line in PAGE.read_text().splitlines() if line.startswith("| `") and "_3d`" in line
-    ]
-    assert [row.split("`")[1] for row in rows] == NAMES

@@ -12,11 +12,17 @@ from voxgraft.cli.output import JSON_OPTION, emit_json, emit_table
 
 def sources(
     source_id: str | None = typer.Argument(None, metavar="[ID]", help="One source, whole."),
+    markdown: bool = typer.Option(False, "--markdown", help="The page docs/sources.md."),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """List the starts in the catalogue, or show one."""
     from voxgraft.weights import SOURCES
 
+    if markdown:
+        from voxgraft.weights.table import sources_page
+
+        typer.echo(sources_page(), nl=False)
+        return
     if source_id is not None:
         _show(dataclasses.asdict(SOURCES.get(source_id)), as_json)
         return
@@ -40,11 +46,15 @@ def sources(
 
 def models(
     name: str | None = typer.Argument(None, metavar="[NAME]", help="One network, whole."),
+    markdown: bool = typer.Option(False, "--markdown", help="The tables of docs/models.md."),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """List the networks, or show one."""
-    from voxgraft.models import MODELS, build_encoder
+    from voxgraft.models import MODELS, build_encoder, models_table
 
+    if markdown:
+        typer.echo(models_table())
+        return
     if name is not None:
         entry = MODELS.get(name)
         encoder = build_encoder(name)

@@ -12,9 +12,9 @@ from voxgraft.models.registry import (
     build_encoder,
     build_reference_2d,
     model_options,
-    models_table,
 )
 from voxgraft.models.sequential import SequentialEncoder
+from voxgraft.models.table import models_table
 
 __all__ = [
     "MODELS",

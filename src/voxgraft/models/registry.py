@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any, Literal, cast
 
 import timm
-import torch
 from torch import nn
 
 from voxgraft.errors import ModelError
@@ -99,8 +98,8 @@ def build_encoder(name: str, *, in_channels: int = 1, **options: Any) -> Encoder
             "Leave out what it does not take, or choose another network."
         )
     if name.startswith(_SLICES_PREFIX):
-        architecture = name.removeprefix(_SLICES_PREFIX)
-        return slicewise.build_slicewise(architecture, in_channels=in_channels, **options)
+        sliced = name.removeprefix(_SLICES_PREFIX)
+        return slicewise.build_slicewise(sliced, in_channels=in_channels, **options)
     architecture = None if name in MODELS else _timm_name(name)
     if architecture is None:
         return MODELS.get(name).build(in_channels=in_channels, **options)
@@ -132,8 +131,16 @@ def _timm_name(name: str) -> str | None:
     return architecture if architecture != name and timm.is_model(architecture) else None
 
 
-def build_reference_2d(name: str, *, in_channels: int = 1) -> nn.Module:
+def build_reference_2d(
+    name: str, *, in_channels: int = 1, image_size: tuple[int, int] | None = None
+) -> nn.Module:
     """Build the 2D network of timm whose twin ``name`` is, with random weights, for evaluation.
+
+    Args:
+        name: A twin's name, or ``timm3d:NAME``.
+        in_channels: Channels of the images.
+        image_size: Height and width in pixels whose grid the learned table of positions has, for
+            networks with one; by default timm's.
 
     Raises:
         RegistryError: If no network has that name.
@@ -147,36 +154,6 @@ def build_reference_2d(name: str, *, in_channels: int = 1) -> nn.Module:
             "`voxgraft models` names each network's 2D original."
         )
     if tokens.token_twin(architecture) is not None:
-        return tokens.build_image_reference(architecture, in_channels=in_channels)
+        options = {} if image_size is None else {"img_size": image_size}
+        return tokens.build_image_reference(architecture, in_channels=in_channels, **options)
     return twin.build_reference(architecture, in_channels=in_channels)
-
-
-def models_table() -> str:
-    """Return the registry as a Markdown table: what ``docs/models.md`` shows.
-
-    The networks are built without memory for their weights, so this takes seconds.
-    """
-    rows = [
-        "| name | twin of timm's | parameters (M) | features | stride (d, h, w) | smallest input |",
-        "|---|---|---:|---:|---|---|",
-    ]
-    for entry in MODELS:
-        with torch.device("meta"):
-            encoder = entry.build()
-        rows.append(table_row(entry, encoder))
-    return "\n".join(rows)
-
-
-def table_row(entry: ModelEntry, encoder: Encoder) -> str:
-    """Return a network's row of :func:`models_table`."""
-    facts = encoder.declaration
-    count = sum(parameter.numel() for parameter in encoder.parameters()) / 1e6
-    twin_of = f"`{entry.twin_of}`" if entry.twin_of else "—"
-    return (
-        f"| `{entry.name}` | {twin_of} | {count:.1f} | {facts.num_features} "
-        f"| {_size(facts.strides[-1])} | {_size(facts.min_size)} |"
-    )
-
-
-def _size(size: tuple[int, int, int]) -> str:
-    return " × ".join(map(str, size))
