@@ -18,10 +18,11 @@ from torch import Tensor
 
 from voxgraft.grafting.plan import How, rules_for
 from voxgraft.models import MODELS, build_encoder
+from voxgraft.packages import PackageFile
 from voxgraft.weights import SOURCES, Source, naming_rules
 from voxgraft.weights.convert import Drop, Rename, convert
 from voxgraft.weights.layouts import KEY_LAYOUTS
-from voxgraft.weights.source import UNSTATED, BroughtFile, HubFile, PackageFile, WebFile
+from voxgraft.weights.source import UNSTATED, BroughtFile, HubFile, WebFile
 from voxgraft.weights.timm_entries import timm_source
 
 NAMES = SOURCES.names()

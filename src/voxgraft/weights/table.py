@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from voxgraft.packages import PackageFile
 from voxgraft.weights.catalog import SOURCES
-from voxgraft.weights.source import BroughtFile, HubFile, PackageFile, Source, WebFile
+from voxgraft.weights.source import BroughtFile, HubFile, Source, WebFile
 
 _INTRODUCTION = """\
 # Starts in the catalogue
