@@ -26,6 +26,8 @@ class Positions:
     """Tokens along (depth, height, width): of the input (``"absolute"``), or of a window."""
     prefix: int = 0
     """Rows before those of the tokens (class token, registers)."""
+    axes: tuple[int, ...] = (0, 1, 2)
+    """Axes along which the table runs: (0,) of one for depth alone, (1, 2) for the plane."""
 
 
 @dataclass(frozen=True, kw_only=True)

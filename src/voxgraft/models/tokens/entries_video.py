@@ -24,6 +24,7 @@ _KINDS = {
 
 def _vit(name: str, config: VideoViTConfig) -> ModelEntry:
     size = "×".join(map(str, config.tubelet))
+    tables = config.positions in ("learned", "separate")
     pooled = ", normalizes the mean of the tokens" if config.norm == "pooled" else ""
     return ModelEntry(
         name=name,
@@ -33,7 +34,7 @@ def _vit(name: str, config: VideoViTConfig) -> ModelEntry:
         ),
         family=config.family,
         build=partial(build_video_vit, config),
-        options=_OPTIONS,
+        options=_OPTIONS | ({"input_size"} if tables else set()),
         native="video",
         reference=config.reference,
     )

@@ -14,12 +14,14 @@ from voxgraft.errors import ModelError
 from voxgraft.models.declaration import Declaration, Positions
 from voxgraft.models.encoder import Encoder
 from voxgraft.models.initialization import seeded
+from voxgraft.models.tokens.input_size import check_input_size
 from voxgraft.models.twin import check_options, preferred_size
 from voxgraft.positions import resize_table
 from voxgraft.types import Size3
 
 _PATCH_KERNEL: Size3 = (3, 7, 7)
 _PATCH_STRIDE: Size3 = (2, 4, 4)
+_LEAST_SIZE: Size3 = (2, 32, 32)
 _KEY_STRIDE = 8
 """Of the pooling of keys and values in the plane, in the first block."""
 
@@ -203,7 +205,7 @@ def build_mvit(
     from torchvision.models.video import MViT as Original
 
     check_options(in_channels, drop_path)
-    size = config.input_size if input_size is None else _checked_size(input_size)
+    size = config.input_size if input_size is None else check_input_size(input_size, _LEAST_SIZE)
     with seeded(seed):
         original = Original(
             spatial_size=size[1:],
@@ -251,17 +253,6 @@ def _blocks(config: MViTConfig) -> list[Any]:
     return settings
 
 
-def _checked_size(input_size: Sequence[int]) -> Size3:
-    size = tuple(input_size) if isinstance(input_size, list | tuple) else ()
-    whole = all(isinstance(n, int) and not isinstance(n, bool) for n in size)
-    if len(size) != 3 or not whole or size[0] < 2 or min(size[1:]) < 32:
-        raise ModelError(
-            f"input_size is {input_size!r}; expected three whole numbers (depth, height, width), "
-            "at least (2, 32, 32)."
-        )
-    return size[0], size[1], size[2]
-
-
 def _set_pool_eps(network: Any, eps: float) -> None:
     for block in network.blocks:
         for pool in (block.attn.pool_q, block.attn.pool_k, block.attn.pool_v):
@@ -295,22 +286,18 @@ def _declare(network: Any, reference: str) -> Declaration:
 def _tables(network: Any) -> tuple[Positions, ...]:
     places = network.pos_encoding
     if places.spatial_pos is not None:
+        plane: Size3 = (1, *places.spatial_size)
+        deep: Size3 = (places.temporal_size, 1, 1)
         return (
-            Positions(
-                name="pos_encoding.spatial_pos", kind="absolute", grid=(1, *places.spatial_size)
-            ),
-            Positions(
-                name="pos_encoding.temporal_pos", kind="absolute", grid=(places.temporal_size, 1, 1)
-            ),
+            Positions(name="pos_encoding.spatial_pos", kind="absolute", grid=plane, axes=(1, 2)),
+            Positions(name="pos_encoding.temporal_pos", kind="absolute", grid=deep, axes=(0,)),
         )
     tables = []
     for index, block in enumerate(network.blocks):
         for axis, letter in enumerate("thw"):
             name = f"blocks.{index}.attn.rel_pos_{letter}"
-            rows = len(getattr(block.attn, f"rel_pos_{letter}"))
             sizes = [1, 1, 1]
-            sizes[axis] = (rows + 1) // 2
-            tables.append(
-                Positions(name=name, kind="relative", grid=(sizes[0], sizes[1], sizes[2]))
-            )
+            sizes[axis] = (len(getattr(block.attn, f"rel_pos_{letter}")) + 1) // 2
+            window = (sizes[0], sizes[1], sizes[2])
+            tables.append(Positions(name=name, kind="relative", grid=window, axes=(axis,)))
     return tuple(tables)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -16,6 +17,7 @@ from voxgraft.errors import ModelError
 from voxgraft.models.declaration import Declaration, Positions
 from voxgraft.models.encoder import Encoder
 from voxgraft.models.initialization import seeded
+from voxgraft.models.tokens.input_size import check_input_size
 from voxgraft.models.tokens.video_blocks import (
     Activation,
     Bias,
@@ -253,8 +255,8 @@ def _declare(config: VideoViTConfig, stages: int) -> Declaration:
     elif config.positions == "separate":
         plane = (1, *config.grid[1:])
         tables = (
-            Positions(name="pos_embed", kind="absolute", grid=plane, prefix=prefix),
-            Positions(name="time_embed", kind="absolute", grid=(config.grid[0], 1, 1)),
+            Positions(name="pos_embed", kind="absolute", grid=plane, prefix=prefix, axes=(1, 2)),
+            Positions(name="time_embed", kind="absolute", grid=(config.grid[0], 1, 1), axes=(0,)),
         )
     return Declaration(
         family=config.family,
@@ -272,10 +274,22 @@ def _declare(config: VideoViTConfig, stages: int) -> Declaration:
     )
 
 
+def _grid(config: VideoViTConfig, size: Size3) -> Size3:
+    if config.positions not in ("learned", "separate"):
+        raise ModelError(
+            f"input_size makes tables of positions of another grid, but this {config.family} "
+            f"network has {config.positions} ones, which are no table to learn. Leave it out: any "
+            "volume can be given."
+        )
+    depth, height, width = (-(-n // block) for n, block in zip(size, config.tubelet, strict=True))
+    return depth, height, width
+
+
 def build_video_vit(
     config: VideoViTConfig,
     *,
     in_channels: int = 1,
+    input_size: Sequence[int] | None = None,
     drop_path: float = 0.0,
     seed: int | None = None,
 ) -> VideoViT:
@@ -284,6 +298,9 @@ def build_video_vit(
     Args:
         config: Which network.
         in_channels: Channels of the volumes.
+        input_size: Volume (depth, height, width) whose grid the learned tables of positions have,
+            in voxels; by default that of the published weights. Other volumes can be given all the
+            same: the tables are interpolated. Only for networks with learned positions.
         drop_path: Probability of stochastic depth in the deepest block.
         seed: Seed of the random weights; None draws from PyTorch's global generator.
 
@@ -294,6 +311,8 @@ def build_video_vit(
         Weights are drawn as the originals do: truncated normal of sd 0.02, biases zero.
     """
     check_options(in_channels, drop_path)
+    if input_size is not None:
+        config = replace(config, grid=_grid(config, check_input_size(input_size, config.tubelet)))
     with seeded(seed):
         network = VideoViT(config, in_channels=in_channels, drop_path=drop_path)
         for module in network.modules():

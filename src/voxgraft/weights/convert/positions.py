@@ -27,6 +27,22 @@ def _way(kind: str, old: Sequence[int], new: Size3) -> str:
     return f"{kind} {_shown(old)} to {_shown(new)} ({how})"
 
 
+def _partial_grid(
+    places: int, axes: tuple[int, ...], usual: Sequence[int] | None = None
+) -> Size3 | None:
+    """Return the grid of a table that runs along one axis, or in a plane, of a volume."""
+    sizes: Sequence[int] | None = (places,)
+    if len(axes) == 2:
+        plane = [usual[axis] for axis in axes] if usual is not None and len(usual) == 3 else []
+        sizes = plane if plane and math.prod(plane) == places else square_grid(places)
+    if sizes is None:
+        return None
+    grid = [1, 1, 1]
+    for axis, size in zip(axes, sizes, strict=True):
+        grid[axis] = size
+    return grid[0], grid[1], grid[2]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ResizePositions:
     """Resample a learned table of absolute positions to the model's grid.
@@ -54,6 +70,8 @@ class ResizePositions:
     (images) or a cube (volumes)."""
     usual_grid: tuple[int, ...] | None = None
     """The grid that the source's input contract implies."""
+    axes: tuple[int, ...] = (0, 1, 2)
+    """Axes of a volume along which the table runs, where it is a table of volumes."""
     interpolation: Interpolation = "bicubic"
 
     def adapt(self, name: str, tensor: Tensor, shape: Shape) -> tuple[Tensor, str] | None:
@@ -61,14 +79,21 @@ class ResizePositions:
         if name != self.name or tensor.ndim not in (2, 3) or tensor.shape[-1] != shape[-1]:
             return None
         rows = tensor.reshape(-1, tensor.shape[-1])
-        old = self._source_grid(len(rows) - self.prefix, tuple(tensor.shape) == shape)
-        if old is None or (1,) * (3 - len(old)) + tuple(old) == self.grid:
+        if tuple(tensor.shape) == shape and self.source_grid is None and not self.image:
+            return None
+        old = self.source_grid_of(len(rows) - self.prefix)
+        if (1,) * (3 - len(old)) + tuple(old) == self.grid:
             return None
         table = resize_table(rows[self.prefix :], old, self.grid, self.interpolation)
         whole = torch.cat([rows[: self.prefix], table])
         return whole.reshape(*shape[:-2], *whole.shape), _way("positions", old, self.grid)
 
-    def _source_grid(self, places: int, same: bool) -> tuple[int, ...] | None:
+    def source_grid_of(self, places: int) -> tuple[int, ...]:
+        """Return the grid of a source's table with so many places.
+
+        Raises:
+            ConversionError: If it is not given and cannot be told, or has another number of places.
+        """
         if self.source_grid is not None:
             if math.prod(self.source_grid) != places:
                 raise ConversionError(
@@ -77,11 +102,14 @@ class ResizePositions:
                     "the source was trained with."
                 )
             return self.source_grid
-        if same and not self.image:
-            return None
         if self.usual_grid is not None and math.prod(self.usual_grid) == places:
             return self.usual_grid
-        grid = square_grid(places) if self.image else cubic_grid(places)
+        if self.image:
+            grid: tuple[int, ...] | None = square_grid(places)
+        elif len(self.axes) < 3:
+            grid = _partial_grid(places, self.axes, self.usual_grid)
+        else:
+            grid = cubic_grid(places)
         if grid is None:
             kind, example = ("square", "(14, 10)") if self.image else ("cubic", "(4, 14, 14)")
             raise ConversionError(
@@ -113,6 +141,8 @@ class ResizeRelativePositions:
     """Whether the source's table is one of images."""
     source_window: tuple[int, ...] | None = None
     """The source's window; by default square (images) or cubic (volumes)."""
+    axes: tuple[int, ...] = (0, 1, 2)
+    """Axes of a volume along which the table runs, where it is a table of volumes."""
 
     def adapt(self, name: str, tensor: Tensor, shape: Shape) -> tuple[Tensor, str] | None:
         """Return the resampled table and how, or None if the rule has nothing to do."""
@@ -136,8 +166,13 @@ class ResizeRelativePositions:
             return self.source_window
         if same and not self.image:
             return None
-        grid = square_grid(offsets) if self.image else cubic_grid(offsets)
-        if grid is None or grid[0] % 2 == 0:
+        if self.image:
+            grid: tuple[int, ...] | None = square_grid(offsets)
+        elif len(self.axes) < 3:
+            grid = _partial_grid(offsets, self.axes)
+        else:
+            grid = cubic_grid(offsets)
+        if grid is None or any(size % 2 == 0 for size in grid):
             kind = "square" if self.image else "cubic"
             raise ConversionError(
                 f"the source's table has {offsets} offsets, which are those of no {kind} window. "

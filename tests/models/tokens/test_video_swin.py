@@ -1,10 +1,8 @@
-"""MViT and Video Swin: as torchvision, PyTorchVideo and the authors compute them."""
+"""Video Swin: as torchvision and the authors compute it."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,51 +14,30 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import video
 
-from voxgraft.errors import ModelError
 from voxgraft.grafting import graft
 from voxgraft.models import MODELS, Encoder, ModelEntry
-from voxgraft.models.tokens import mvit, video_swin
+from voxgraft.models.tokens import video_swin
 from voxgraft.weights import InputContract, LocalFile, Source
-from voxgraft.weights.convert import UnitAxes, convert
-from voxgraft.weights.layouts import KEY_LAYOUTS, key_layout
 
 TOLERANCE = 1e-4  # relative to the largest value; issue 3, "It must show" 1
 SMALL_SWIN = video_swin.VideoSwinConfig(
     width=8, depths=(2, 2, 2, 1), heads=(1, 1, 2, 2), window=(2, 3, 2), reference="small"
 )
-SMALL_MVIT = mvit.MViTConfig(
-    version=1, reference="small", width=8, blocks=5, starts=(1, 3), input_size=(4, 64, 64)
-)
 ENTRIES = {
     "small_swin": ModelEntry(
         name="small_swin", description="in small", family="video_swin", native="video",
         build=partial(video_swin.build_video_swin, SMALL_SWIN),
-    ),
-    **{
-        f"small_mvit_v{version}": ModelEntry(
-            name=f"small_mvit_v{version}", description="in small", family="mvit", native="video",
-            build=partial(mvit.build_mvit, replace(SMALL_MVIT, version=version)),
-            options=frozenset({"seed", "input_size"}),
-        )
-        for version in (1, 2)
-    },
-    "small_pytorchvideo": ModelEntry(
-        name="small_pytorchvideo", description="in small", family="mvit", native="video",
-        build=partial(mvit.build_mvit, replace(SMALL_MVIT, pool_eps=1e-5)),
-    ),
+    )
 }  # fmt: skip
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _small_networks() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def _registered() -> Iterator[None]:
     for name, entry in ENTRIES.items():
         MODELS.register(name, entry)
     yield
     for name in ENTRIES:
         del MODELS._items[name]
-    torch.set_num_threads(threads)
 
 
 def _drawn(network: nn.Module) -> Any:
@@ -111,18 +88,6 @@ def _torchvision_swin() -> Any:
         video.SwinTransformer3d(
             patch_size=[2, 4, 4], embed_dim=8, depths=[2, 2, 2, 1], num_heads=[1, 1, 2, 2],
             window_size=[2, 3, 2], num_classes=5,
-        )
-    )  # fmt: skip
-
-
-def _torchvision_mvit(version: int, classes: int = 5) -> Any:
-    second = version == 2
-    return _drawn(
-        video.MViT(
-            spatial_size=(64, 64), temporal_size=4,
-            block_setting=mvit._blocks(replace(SMALL_MVIT, version=version)),
-            residual_pool=second, residual_with_cls_embed=False, rel_pos_embed=second,
-            proj_after_attn=second, num_classes=classes,
         )
     )  # fmt: skip
 
@@ -273,95 +238,6 @@ def test_video_swins_own_files_compute_the_same(tmp_path: Path) -> None:
         _assert_close(result.encoder.eval().forward_features(volume), expected)
 
 
-@pytest.mark.parametrize("channels", [3, 1])
-@pytest.mark.parametrize("version", [1, 2])
-def test_mvit_is_torchvisions(tmp_path: Path, version: int, channels: int) -> None:
-    reference = _torchvision_mvit(version)
-    name = f"small_mvit_v{version}"
-    result = _graft(
-        tmp_path, reference.state_dict(), name, "torchvision-mvit", in_channels=channels
-    )
-    assert result.report.parity.relative_error < TOLERANCE
-    reference.head = nn.Identity()
-    volume = _clip(4, 64, 64, channels=channels)
-    with torch.no_grad():
-        expected = reference(volume.expand(-1, 3, -1, -1, -1))
-        _assert_close(result.encoder.eval()(volume), expected)
-
-
-def test_torchvisions_published_configurations_are_ours() -> None:
-    for name in ("mvit_v1_b", "mvit_v2_s", "swin3d_t", "swin3d_s", "swin3d_b"):
-        with torch.device("meta"):
-            theirs = getattr(video, name)(weights=None).state_dict()
-            ours = MODELS.get(name).build(in_channels=3)
-        own = ours.state_dict()
-        expected = {
-            key: tensor.shape
-            for key, tensor in theirs.items()
-            if not key.startswith("head") and not key.endswith("position_index")
-        }
-        assert {key: tensor.shape for key, tensor in own.items()} == expected, name
-        assert ours.declaration.reference == f"torchvision.models.video.{name}"
-
-
-@pytest.mark.parametrize("channels", [3, 1])
-def test_mvit_is_pytorchvideos(tmp_path: Path, channels: int) -> None:
-    reference = _pytorchvideo(
-        spatial_size=64, temporal_size=4, depth=5, patch_embed_dim=8, num_heads=1,
-        embed_dim_mul=[[1, 2.0], [3, 2.0]], atten_head_mul=[[1, 2.0], [3, 2.0]],
-        pool_q_stride_size=[[1, 1, 2, 2], [3, 1, 2, 2]], pool_kv_stride_adaptive=[1, 8, 8],
-        pool_kvq_kernel=[3, 3, 3], head_num_classes=5,
-    )  # fmt: skip
-    _drawn(reference)
-    result = _graft(
-        tmp_path,
-        reference.state_dict(),
-        "small_pytorchvideo",
-        "pytorchvideo-mvit",
-        in_channels=channels,
-    )
-    assert result.report.parity.relative_error < TOLERANCE
-    assert any("stacked of 3 tensors" in v["how"] for v in result.report.adapted)
-    reference.head = None
-    volume = _clip(4, 64, 64, channels=channels)
-    with torch.no_grad():
-        tokens = reference(volume.expand(-1, 3, -1, -1, -1))
-        _assert_close(result.encoder.eval()(volume), tokens[:, 0])
-        features = result.encoder.forward_features(volume)
-        _assert_close(features.flatten(2).transpose(1, 2), tokens[:, 1:])
-
-
-def _pytorchvideo(**options: Any) -> Any:
-    with warnings.catch_warnings():
-        # The package, which nobody maintains, compiles a function while it is imported.
-        warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated")
-        from pytorchvideo.models import vision_transformers
-
-    return vision_transformers.create_multiscale_vision_transformers(**options)
-
-
-@pytest.mark.parametrize("name", ["mvit_base_16x4", "mvit_base_32x3"])
-def test_pytorchvideos_published_configurations_are_ours(name: str) -> None:
-    config: dict[str, Any] = {
-        "spatial_size": 224, "temporal_size": 32 if name.endswith("32x3") else 16,
-        "embed_dim_mul": [[1, 2.0], [3, 2.0], [14, 2.0]],
-        "atten_head_mul": [[1, 2.0], [3, 2.0], [14, 2.0]],
-        "pool_q_stride_size": [[1, 1, 2, 2], [3, 1, 2, 2], [14, 1, 2, 2]],
-        "pool_kv_stride_adaptive": [1, 8, 8], "pool_kvq_kernel": [3, 3, 3],
-    }  # fmt: skip
-    theirs = _pytorchvideo(**config, head=None).state_dict()
-    with torch.device("meta"):
-        ours = MODELS.get(name).build(in_channels=3)
-    assert key_layout(theirs) == "pytorchvideo-mvit"
-    shapes = {key: tuple(tensor.shape) for key, tensor in ours.state_dict().items()}
-    rules = [*KEY_LAYOUTS["pytorchvideo-mvit"](name), UnitAxes()]
-    assert convert(theirs, shapes, rules).report.coverage == 1.0
-    norm = ours.get_submodule("blocks.0.attn.pool_k.norm_act.0")
-    assert isinstance(norm, nn.LayerNorm)
-    assert norm.eps == 1e-5
-    assert ours.get_submodule("blocks.0.norm1").eps == 1e-6
-
-
 @pytest.mark.parametrize("name", ENTRIES)
 def test_any_size_runs(name: str) -> None:
     encoder: Encoder = ENTRIES[name].build(in_channels=1, seed=0).eval()
@@ -389,16 +265,15 @@ def test_gradient_checkpointing_gives_the_same_gradients(name: str) -> None:
         torch.testing.assert_close(plain, checkpointed)
 
 
-def test_other_input_sizes_of_mvit_have_other_tables() -> None:
-    small = replace(SMALL_MVIT, version=2)
-    encoder = mvit.build_mvit(small, input_size=(8, 96, 64), seed=0)
-    tables = {p.name: p.grid for p in encoder.declaration.positions}
-    assert tables["blocks.0.attn.rel_pos_t"] == (4, 1, 1)
-    assert tables["blocks.0.attn.rel_pos_h"] == (1, 24, 1)
-    plain = mvit.build_mvit(SMALL_MVIT, input_size=(8, 96, 64), seed=0)
-    assert plain.state_dict()["pos_encoding.spatial_pos"].shape == (24 * 16, 8)
-    for wrong in ((1, 2), (0, 64, 64), "big", (8, 64.0, 64)):
-        with pytest.raises(ModelError, match="expected three whole numbers"):
-            mvit.build_mvit(SMALL_MVIT, input_size=wrong)
-    with pytest.raises(ModelError, match="its class token, which the feature map does not hold"):
-        plain.pool(torch.ones(1, 32, 1, 1, 1))
+@pytest.mark.parametrize("name", ["swin3d_t", "swin3d_s", "swin3d_b"])
+def test_torchvisions_published_configurations_are_ours(name: str) -> None:
+    with torch.device("meta"):
+        theirs = getattr(video, name)(weights=None).state_dict()
+        ours = MODELS.get(name).build(in_channels=3)
+    expected = {
+        key: tensor.shape
+        for key, tensor in theirs.items()
+        if not key.startswith("head") and not key.endswith("position_index")
+    }
+    assert {key: tensor.shape for key, tensor in ours.state_dict().items()} == expected
+    assert ours.declaration.reference == f"torchvision.models.video.{name}"
