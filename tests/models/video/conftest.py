@@ -29,6 +29,16 @@ HUB = (
 )
 """Networks of pytorchvideo.models.hub."""
 
+HARA = {
+    18: ("basic", [2, 2, 2, 2]),
+    34: ("basic", [3, 4, 6, 3]),
+    50: ("bottleneck", [3, 4, 6, 3]),
+    101: ("bottleneck", [3, 4, 23, 3]),
+    152: ("bottleneck", [3, 8, 36, 3]),
+    200: ("bottleneck", [3, 24, 36, 3]),
+}
+"""Blocks of kenshohara/3D-ResNets-PyTorch, models/resnet.py."""
+
 _POOL = torch.randn(99_991, generator=torch.Generator().manual_seed(0))
 
 
@@ -78,6 +88,22 @@ def _r2plus1d_34(num_classes: int) -> nn.Module:
     return network
 
 
+def _hara(layers: int, classes: int = 400) -> nn.Module:
+    """Build Hara's network with MONAI's class, which descends from his code."""
+    from monai.networks.nets.resnet import ResNet
+
+    block, blocks = HARA[layers]
+    return ResNet(
+        block,
+        blocks,
+        [64, 128, 256, 512],
+        conv1_t_size=7,
+        conv1_t_stride=(1, 2, 2),
+        num_classes=classes,
+        bias_downsample=False,
+    )
+
+
 @pytest.fixture(scope="session")
 def references() -> dict[str, Callable[..., nn.Module]]:
     """Builders of the originals, by our names; each takes ``classes``."""
@@ -107,6 +133,7 @@ def references() -> dict[str, Callable[..., nn.Module]]:
     return {
         **{name: partial(of_torchvision, name) for name in TORCHVISION},
         **{name: partial(of_hub, name) for name in HUB},
+        **{f"hara_resnet{layers}_3d": partial(_hara, layers) for layers in HARA},
         "r2plus1d_34": lambda classes=400: _r2plus1d_34(classes),
         "slow_r101": slow_r101,
         "slowfast_4x16_r50": slowfast_4x16_r50,

@@ -26,10 +26,11 @@ from voxgraft.weights import (
     naming_rules,
     resolve_source,
 )
-from voxgraft.weights.catalog.video_convolutional import SOURCES as OURS
+from voxgraft.weights.catalog.video_convolutional import SOURCES as ALL
 from voxgraft.weights.layouts import KEY_LAYOUTS, key_layout
-from voxgraft.weights.source import WebFile, source_from_dict
+from voxgraft.weights.source import BroughtFile, WebFile, source_from_dict
 
+OURS = [source for source in ALL if source.key_layout != "mmaction-resnet3d"]
 IDS = [source.id for source in OURS]
 CLASSES = {"k400": 400, "ssv2": 174, "charades": 157, "clip8": 487, "clip32": 359}
 
@@ -42,8 +43,14 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+# From the README of kenshohara/3D-ResNets-PyTorch (--n_pretrain_classes).
+HARA = {"k": 700, "km": 1039, "kms": 1139, "ks": 800, "m": 339, "ms": 439, "s": 100}
+
+
 def _classes(source: Source) -> int:
     tag = source.id.partition(".")[2]
+    if source.key_layout == "hara":
+        return HARA[tag.removesuffix("_200ep")]
     kind = re.search(r"k400|kinetics400|ssv2|charades|clip8|clip32", tag)
     assert kind is not None
     return CLASSES.get(kind[0], 400)
@@ -118,11 +125,17 @@ def test_each_entry_is_complete_and_true_of_its_network(name: str, published) ->
     assert re.fullmatch(r"arXiv:\d{4}\.\d{5}", source.paper)
     assert source.trained_on
     assert "licence is stated" in source.note
-    assert isinstance(source.file, WebFile)
-    assert source.file.url.startswith("https://")
-    assert (source.sha256_begins is not None) == ("download.pytorch.org" in source.file.url)
+    if isinstance(source.file, BroughtFile):
+        layers, data = re.fullmatch(r"hara_resnet(\d+)_3d\.(\w+)_200ep", name).groups()  # type: ignore[union-attr]
+        assert source.file.filename == f"r3d{layers}_{data.upper()}_200ep.pth"
+        address = source.file.where
+    else:
+        assert isinstance(source.file, WebFile)
+        address = source.file.url
+    assert address.startswith("https://")
+    assert (source.sha256_begins is not None) == ("download.pytorch.org" in address)
     if source.sha256_begins is not None:
-        assert f"-{source.sha256_begins}.pth" in source.file.url
+        assert f"-{source.sha256_begins}.pth" in address
     assert source_from_dict(json.loads(json.dumps(source.to_dict()))) == source
     declared = _empty(source.architecture, 3).declaration
     assert {f"{stem}.weight" for stem in source.stem} == declared.stems
@@ -188,6 +201,9 @@ def test_nothing_is_unexplained_in_either_direction(name: str, channels: int, pu
 def test_a_files_layout_is_told_by_its_names(name: str, published) -> None:
     source = SOURCES.get(name)
     state = published(source).state_dict()
+    if source.key_layout == "hara":  # the names are those of a 2D ResNet
+        assert key_layout(state.keys()) == "timm"
+        return
     assert key_layout(_file_names(source, state).keys()) == source.key_layout
     if source.key_layout == "pytorchvideo":
         assert key_layout([f"model.{n}" for n in state]) == "pytorchvideo"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Literal
 
 from voxgraft.models.encoder import Encoder
 from voxgraft.models.entry import ModelEntry
+from voxgraft.models.video.hara_resnet import build_hara
+from voxgraft.models.video.residual_blocks import Middle
 from voxgraft.models.video.residual_network import ResidualPlan, build_residual_network
 from voxgraft.models.video.slowfast import SlowFastPlan, build_slowfast
 from voxgraft.models.video.torchvision_networks import (
@@ -18,7 +21,9 @@ from voxgraft.models.video.torchvision_networks import (
     build_torchvision,
 )
 from voxgraft.models.video.x3d import X3DPlan, build_x3d
+from voxgraft.models.volumetric.medical_resnet import Blocks
 
+_CSN = "mmaction.models.backbones.ResNet3dCSN"
 _HUB = "pytorchvideo.models.hub"
 _PADDED = frozenset({"depth_padding", "seed"})
 
@@ -68,6 +73,17 @@ def _torchvision() -> list[ModelEntry]:
     ]
 
 
+def _csn(blocks: Blocks, middle: Middle) -> ResidualPlan:
+    return ResidualPlan(
+        reference=_CSN,
+        blocks=blocks,
+        stem_depth=3,
+        middle=middle,
+        strides=_CSN_STRIDES,
+        epsilon=1e-3,
+    )
+
+
 def _residual() -> list[ModelEntry]:
     every_other = ((3,), (3, 1), (3, 1), (1, 3))
     described = {
@@ -114,6 +130,18 @@ def _residual() -> list[ModelEntry]:
                 strides=_CSN_STRIDES,
             ),
             "bottlenecks with depthwise (3, 3, 3) kernels",
+        ),
+        "ircsn_r50": (
+            _csn((3, 4, 6, 3), "depthwise"),
+            "bottlenecks with depthwise (3, 3, 3) kernels, as trained on IG-65M",
+        ),
+        "ircsn_r152": (
+            _csn((3, 8, 36, 3), "depthwise"),
+            "bottlenecks with depthwise (3, 3, 3) kernels, 152 layers",
+        ),
+        "ipcsn_r152": (
+            _csn((3, 8, 36, 3), "preserved"),
+            "bottlenecks with (1, 1, 1), then depthwise (3, 3, 3) kernels, 152 layers",
         ),
     }
     return [
@@ -170,4 +198,34 @@ def _x3d() -> list[ModelEntry]:
     ]
 
 
-ENTRIES: tuple[ModelEntry, ...] = (*_torchvision(), *_residual(), *_slowfast(), *_x3d())
+_HARA: dict[int, tuple[Literal["basic", "bottleneck"], Blocks]] = {
+    18: ("basic", (2, 2, 2, 2)),
+    34: ("basic", (3, 4, 6, 3)),
+    50: ("bottleneck", (3, 4, 6, 3)),
+    101: ("bottleneck", (3, 4, 23, 3)),
+    152: ("bottleneck", (3, 8, 36, 3)),
+    200: ("bottleneck", (3, 24, 36, 3)),
+}
+
+
+def _hara() -> list[ModelEntry]:
+    return [
+        _entry(
+            f"hara_resnet{layers}_3d",
+            "hara_resnet",
+            f"Hara's 3D ResNet-{layers}: {block} blocks {blocks}, stem (7, 7, 7)",
+            "kenshohara/3D-ResNets-PyTorch models.resnet.ResNet",
+            partial(build_hara, block, blocks),
+            frozenset({"seed"}),
+        )
+        for layers, (block, blocks) in _HARA.items()
+    ]
+
+
+ENTRIES: tuple[ModelEntry, ...] = (
+    *_torchvision(),
+    *_residual(),
+    *_slowfast(),
+    *_x3d(),
+    *_hara(),
+)

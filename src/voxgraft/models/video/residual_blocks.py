@@ -14,9 +14,10 @@ from voxgraft.models.layers.convolution import Conv3d
 from voxgraft.models.layers.pooling import MaxPool3d
 from voxgraft.types import Size3
 
-Middle = Literal["plane", "depthwise", "separated"]
+Middle = Literal["plane", "depthwise", "preserved", "separated"]
 """The middle convolution of a bottleneck: ``"plane"``: (1, 3, 3); ``"depthwise"``: (3, 3, 3) on
-each channel by itself; ``"separated"``: (3, 1, 1), then (1, 3, 3)."""
+each channel by itself; ``"preserved"``: (1, 1, 1) before that; ``"separated"``: (3, 1, 1), then
+(1, 3, 3)."""
 
 ONE: Size3 = (1, 1, 1)
 
@@ -118,11 +119,34 @@ class SeparatedConvolution(nn.Module):
         return out
 
 
+class PreservedConvolution(nn.Module):
+    """A convolution across channels, then one on each channel by itself.
+
+    Source: arXiv:1904.02811, section 3.3 (interaction-preserved).
+    """
+
+    def __init__(self, channels: int, stride: Size3, padding: DepthPadding) -> None:
+        """Make the pair; the second has the stride."""
+        super().__init__()
+        self.mix = convolution(channels, channels, ONE, padding)
+        self.norm = nn.BatchNorm3d(channels)
+        self.conv = convolution(
+            channels, channels, (3, 3, 3), padding, stride=stride, groups=channels
+        )
+
+    def forward(self, x: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b c e i j"]:
+        """Mix the channels, normalize, convolve each."""
+        out: Tensor = self.conv(self.norm(self.mix(x)))
+        return out
+
+
 def _middle_convolution(
     kind: Middle, channels: int, stride: Size3, padding: DepthPadding
 ) -> nn.Module:
     if kind == "separated":
         return SeparatedConvolution(channels, stride, padding)
+    if kind == "preserved":
+        return PreservedConvolution(channels, stride, padding)
     if kind == "depthwise":
         kernel = (3, 3, 3)
         return convolution(channels, channels, kernel, padding, stride=stride, groups=channels)

@@ -42,6 +42,7 @@ class ResidualPlan:
         first_depths: For each stage, slices that the first convolutions of its blocks see.
         middle: Kind of the middle convolutions.
         strides: Of each stage.
+        epsilon: Of batch normalization.
     """
 
     reference: str
@@ -52,6 +53,7 @@ class ResidualPlan:
     first_depths: tuple[tuple[int, ...], ...] = ((1,), (1,), (1,), (1,))
     middle: Middle = "plane"
     strides: tuple[Size3, ...] = _EACH_HALVES_THE_PLANE
+    epsilon: float = 1e-5
 
     @property
     def reductions(self) -> tuple[Size3, ...]:
@@ -76,7 +78,8 @@ class ResidualNetwork(SequentialEncoder):
       operations along depth are poolings; by I3D, three in every other block. Maximum pooling
       halves the depth after the first stage.
     - R(2+1)D (arXiv:1711.11248, section 3.5): a convolution along depth before each in the plane.
-    - CSN (arXiv:1904.02811, section 3.3, interaction-reduced): (3, 3, 3) on each channel by itself.
+    - CSN (arXiv:1904.02811, section 3.3): (3, 3, 3) on each channel by itself; in the
+      interaction-preserved kind after a (1, 1, 1) across channels.
 
     The feature vector is the mean over the whole map. PyTorchVideo's has windows of a fixed size
     there: on clips of the size that the network was trained at, the same.
@@ -129,6 +132,9 @@ class ResidualNetwork(SequentialEncoder):
         )
         self.blocks = nn.ModuleList(blocks)
         self.global_pool = GlobalPool3d("avg", flatten=True)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm3d):
+                module.eps = plan.epsilon
 
 
 def build_residual_network(

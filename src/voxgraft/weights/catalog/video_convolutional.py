@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from voxgraft.weights.catalog import video_hara, video_openmmlab
 from voxgraft.weights.source import InputContract, Source, WebFile
 
 _K400 = "Kinetics-400"
@@ -287,4 +288,6 @@ SOURCES: tuple[Source, ...] = (
     _contrastive("BYOL", 4, frames=16),
     _contrastive("SimCLR", 2),
     _contrastive("SwAV", 2),
+    *video_hara.SOURCES,
+    *video_openmmlab.SOURCES,
 )

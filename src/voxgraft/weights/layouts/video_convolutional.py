@@ -25,6 +25,10 @@ def _torchvision_video(architecture: str) -> tuple[Rename, ...]:
     return ()
 
 
+def _hara(architecture: str) -> tuple[Rename, ...]:
+    return ()
+
+
 def _pytorchvideo(architecture: str) -> tuple[Rename, ...]:
     """Strip the prefix of the files that PySlowFast wrote around PyTorchVideo's networks."""
     return (Rename(r"^model\.(?=blocks\.)", ""),)
@@ -76,6 +80,58 @@ def _pyslowfast(architecture: str) -> tuple[Rename | Drop, ...]:
     )
 
 
+def _mmaction(architecture: str) -> tuple[Rename | Drop, ...]:
+    """Name mmaction2's channel-separated networks and SlowOnly.
+
+    Raises:
+        SourceError: If the architecture is neither.
+    """
+    if not architecture.startswith(("ircsn_", "ipcsn_", "slow_")):
+        raise SourceError(
+            "the key layout 'mmaction-resnet3d' names tensors of ircsn, ipcsn and slow networks, "
+            f"not of {architecture!r}. Give the architecture that the file is of."
+        )
+    inside = r"(?<=\d)"
+    branch = ".branch2."
+    middle = {
+        "ircsn": (
+            Rename(rf"{inside}\.conv2\.0\.conv\.", f"{branch}conv_b."),
+            Rename(rf"{inside}\.conv2\.0\.bn\.", f"{branch}norm_b."),
+        ),
+        "ipcsn": (
+            Rename(rf"{inside}\.conv2\.0\.conv\.", f"{branch}conv_b.mix."),
+            Rename(rf"{inside}\.conv2\.0\.bn\.", f"{branch}conv_b.norm."),
+            Rename(rf"{inside}\.conv2\.1\.conv\.", f"{branch}conv_b.conv."),
+            Rename(rf"{inside}\.conv2\.1\.bn\.", f"{branch}norm_b."),
+        ),
+        "slow": (
+            Rename(rf"{inside}\.conv2\.conv\.", f"{branch}conv_b."),
+            Rename(rf"{inside}\.conv2\.bn\.", f"{branch}norm_b."),
+        ),
+    }[architecture.partition("_")[0]]
+    return (
+        Drop(r"data_preprocessor\..*", "the image normalization, which the input contract states"),
+        Rename(r"^backbone\.", ""),
+        Rename(r"^conv1\.conv\.", "blocks.0.conv."),
+        Rename(r"^conv1\.bn\.", "blocks.0.norm."),
+        Rename(r"^layer(\d)\.(\d+)\.", r"blocks.\g<1>.res_blocks.\g<2>."),
+        Rename(rf"{inside}\.downsample\.conv\.", ".branch1_conv."),
+        Rename(rf"{inside}\.downsample\.bn\.", ".branch1_norm."),
+        Rename(rf"{inside}\.conv1\.conv\.", f"{branch}conv_a."),
+        Rename(rf"{inside}\.conv1\.bn\.", f"{branch}norm_a."),
+        *middle,
+        Rename(rf"{inside}\.conv3\.conv\.", f"{branch}conv_c."),
+        Rename(rf"{inside}\.conv3\.bn\.", f"{branch}norm_c."),
+    )
+
+
+def _is_mmaction(names: Collection[str]) -> bool:
+    return any(
+        f"{prefix}conv1.conv.weight" in names and f"{prefix}layer1.0.conv1.conv.weight" in names
+        for prefix in ("backbone.", "")
+    )
+
+
 def _is_torchvision(names: Collection[str]) -> bool:
     if _S3D_BRANCH in names:
         return True
@@ -94,10 +150,13 @@ LAYOUTS: Mapping[str, Callable[[str], tuple[Rename | Drop, ...]]] = {
     "torchvision-video": _torchvision_video,
     "pytorchvideo": _pytorchvideo,
     "pyslowfast": _pyslowfast,
+    "mmaction-resnet3d": _mmaction,
+    "hara": _hara,
 }
 
 SIGNS: tuple[tuple[str, Callable[[Collection[str]], bool]], ...] = (
     ("torchvision-video", _is_torchvision),
     ("pytorchvideo", _is_pytorchvideo),
     ("pyslowfast", _is_pyslowfast),
+    ("mmaction-resnet3d", _is_mmaction),
 )
