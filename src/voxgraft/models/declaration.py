@@ -71,9 +71,9 @@ class Declaration:
     """Further kernels that take the input, of a network with several pathways."""
     positions: tuple[Positions, ...] = ()
     """Learned tables of positions."""
-    parity_size: Size3 | None = None
-    """Input at which a twin's features must equal the 2D network's; None for any, and then a small
-    one is used. Set where a table of positions has another grid than the 2D network's."""
+    additions: tuple[str, ...] = ()
+    """Tensors that a twin's 2D network does not have, all zeros at first, which change nothing
+    then: a graft leaves them so."""
     with_head: tuple[str, ...] = ()
     """Beginnings of the names of parameters that no source has, as a module that joins slices:
     they train together with the head, also where the rest is frozen."""

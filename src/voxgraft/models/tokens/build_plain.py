@@ -91,7 +91,7 @@ def build_vit(
             patch,
             grid,
             twin_of=None if timm_options else architecture,
-            parity_plane=tuple(embed.grid_size),
+            depth_embed=depth_embed,
         )
         return ViT3D(
             network,
@@ -105,7 +105,7 @@ def build_vit(
 
 
 def declare(
-    network: Any, patch: Size3, grid: Size3, *, twin_of: str | None, parity_plane: tuple[int, ...]
+    network: Any, patch: Size3, grid: Size3, *, twin_of: str | None, depth_embed: bool = False
 ) -> Declaration:
     """Say what a twin of a plain vision transformer is.
 
@@ -114,8 +114,7 @@ def declare(
         patch: Size of a patch in voxels.
         grid: Grid of the table of positions.
         twin_of: timm's name of the 2D network, or None.
-        parity_plane: Grid of the 2D network's own table. Where ours is another, features equal
-            only on our own grid, where nothing is interpolated twice.
+        depth_embed: Whether it has a table of depth alone.
     """
     width = int(network.embed_dim)
     table = Positions(
@@ -124,7 +123,6 @@ def declare(
         grid=grid,
         prefix=0 if network.no_embed_class else int(network.num_prefix_tokens),
     )
-    own = network.pos_embed is not None and grid[1:] != parity_plane
     return Declaration(
         family="eva" if isinstance(network, Eva) else "vit",
         stem="patch_embed.proj.weight",
@@ -136,7 +134,7 @@ def declare(
         preferred_size=preferred_size(patch),
         twin_of=twin_of,
         positions=() if network.pos_embed is None else (table,),
-        parity_size=(patch[0], grid[1] * patch[1], grid[2] * patch[2]) if own else None,
+        additions=("depth_embed",) if depth_embed else (),
     )
 
 
