@@ -13,10 +13,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from voxgraft.errors import FetchError, GraftError
-from voxgraft.grafting import graft, save_graft
-from voxgraft.models import build_encoder
+from voxgraft.grafting import deflate, graft, save_graft
+from voxgraft.models import build_encoder, exchange_norm
 from voxgraft.models.slicewise import SlicewiseEncoder
 from voxgraft.weights import SOURCES, fetch_source, read_state_dict
+from voxgraft.weights.convert import Subset
 
 LITE0 = "efficientnet_lite0.tf_in1k"
 
@@ -150,6 +151,61 @@ def test_a_spoilt_tensor_and_another_network_are_found(folder) -> None:
               rules=[_Scale("network.blocks.2.0.conv_dw.weight")])  # fmt: skip
     with pytest.raises(GraftError, match=r"network\.layer1\.0"):
         graft(start, "slicewise_resnet18")
+
+
+@pytest.mark.parametrize("options", [{}, {"convolution": "acs"}, {"depth_stride": 4}])
+def test_a_trained_twin_becomes_a_2d_network(folder, options) -> None:
+    start = checkpoint(folder, "mobilenetv3_small_050")
+    encoder = graft(start, "mobilenetv3_small_050_3d", method="gaussian", in_channels=3,
+                    model_options=options).encoder  # fmt: skip
+    back = deflate(encoder)
+    given = read_state_dict(Path(start.partition("@")[2]))
+    own = back.network.state_dict()
+    torch.testing.assert_close(own, {name: given[name] for name in own}, rtol=1e-5, atol=1e-6)
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.02)  # as if trained
+    trained = deflate(encoder)
+    assert encoder.training
+    assert trained.report.coverage == 1.0
+    assert trained.report.parity.relative_error is not None
+    assert trained.report.parity.relative_error <= 1e-4
+    assert deflate(encoder, method="center").report.parity.relative_error is None or options
+    with pytest.raises(GraftError, match="is no twin of a 2D network: it cannot be made flat"):
+        deflate(build_encoder("plain_resnet10_3d", seed=0))
+    exchange_norm(encoder)
+    with pytest.raises(GraftError, match="running_mean expects"):
+        deflate(encoder)
+
+
+@pytest.mark.parametrize(
+    ("larger", "smaller", "subset"),
+    [
+        ("mobilenetv3_small_075", "mobilenetv3_small_050", None),
+        ("mobilenetv3_small_075", "mobilenetv3_small_050", Subset()),
+        ("mobilenetv3_small_075", "mobilenetv3_small_050", Subset(channels="first")),
+        ("resnet26t", "resnet14t", Subset(blocks="spread")),
+        ("convnext_femto", "convnext_atto", Subset()),
+    ],
+)
+def test_a_smaller_network_gets_a_subset(folder, larger, smaller, subset) -> None:
+    start = checkpoint(folder, larger)
+    if subset is None:
+        with pytest.raises(GraftError, match="unexplained"):
+            graft(start, f"{smaller}_3d")
+        return
+    for model, options in ((f"{smaller}_3d", {}), (f"slicewise:{smaller}", {"join": "attention"})):
+        result = graft(start, model, subset=subset, model_options=options)
+        report = result.report
+        assert report.parity.where == "not checked: a subset of the source's network"
+        assert all(v["name"].startswith("join.") for v in report.fresh)
+        assert any(f"a subset of {larger}" in note for note in report.notes)
+        encoder = result.encoder.eval()
+        with torch.no_grad():
+            assert encoder(torch.randn(1, 1, 32, 64, 64)).isfinite().all()
+    if larger.startswith("mobilenet"):
+        same = graft(start, f"{larger}_3d", subset=subset)
+        assert same.report.parity.relative_error is not None
 
 
 def test_saved_networks_on_slices_come_back_whole(folder, tmp_path) -> None:

@@ -25,6 +25,7 @@ from voxgraft.weights.convert import (
     Inflation,
     Rule,
     StemMethod,
+    Subset,
     convert,
 )
 from voxgraft.weights.fetch import read_source
@@ -61,6 +62,7 @@ def graft(
     in_channels: int = 1,
     depth_padding: Literal["zeros", "replicate"] | None = None,
     model_options: Mapping[str, Any] | None = None,
+    subset: Subset | None = None,
     rules: Sequence[Rule] = (),
     keep_head: bool = False,
     check_parity: bool = True,
@@ -76,11 +78,11 @@ def graft(
     Then the result is checked. A twin must give the features of timm's 2D network, loaded strictly
     with the same tensors, on a volume that is constant along depth, to 1e-4 relative, in every
     slice. For ``"center"`` that holds with any depth padding, for the other methods with
-    replicated borders, which are set for the check alone. A twin of ACS convolutions takes the 2D kernels as they are;
-    it gives the 2D features with all kernels in the axial plane, where they are laid for the check
-    alone. A 2D network on slices must give timm's map and vector of every slice. A video or volume
-    network whose stem was folded must give the features of the same network with the stem as it
-    was. Saved weights must be in the network bit by bit.
+    replicated borders, which are set for the check alone. A twin of ACS convolutions takes the 2D
+    kernels as they are; it gives the 2D features with all kernels in the axial plane, where they
+    are laid for the check alone. A 2D network on slices must give timm's map and vector of every
+    slice. A video or volume network whose stem was folded must give the features of the same
+    network with the stem as it was. Saved weights must be in the network bit by bit.
 
     Args:
         source: A Source, or what :func:`voxgraft.grafting.find_source` understands.
@@ -94,6 +96,8 @@ def graft(
         depth_padding: For a model by name: ``"zeros"`` or ``"replicate"``; by default what the
             saved weights had, or ``"zeros"``.
         model_options: More options for :func:`voxgraft.models.build_encoder`.
+        subset: Which blocks and channels a network gets that is smaller than the source's, of the
+            same family; it cannot be compared, and must be trained.
         rules: More rules. ``Rename`` and ``Drop`` see the file's own names, before the source's
             own renaming; the others act after the standard ones.
         keep_head: Keep the head of saved weights in ``head_state``, instead of dropping it.
@@ -107,6 +111,7 @@ def graft(
     Raises:
         SourceError: If the source is unknown, unreadable, or not what it should be.
         FetchError: If its file cannot be had.
+        ConversionError: If the network has more blocks than a subset of the source.
         GraftError: If a tensor is unexplained, the model is no twin of the source's network, or
             the check fails (naming the first module that departs).
         RegistryError: If no model has that name.
@@ -120,11 +125,13 @@ def graft(
     elif key is not None:
         source = replace(source, key=key)
     tensors = read_source(source)
-    how = How(source=source, method=method, stem=stem, rules=tuple(rules))
+    how = How(source=source, method=method, stem=stem, rules=tuple(rules), subset=subset)
     plan = make_plan(model, source, in_channels, depth_padding, dict(model_options or {}))
     encoder = plan.build(materialize=False)
-    chosen = plan
-    plan, own_lists = follow_own_lists(how, plan, encoder, tensors.state)
+    how = how.with_blocks(tensors.state, encoder)
+    chosen, own_lists = plan, list[str]()
+    if subset is None:
+        plan, own_lists = follow_own_lists(how, plan, encoder, tensors.state)
     encoder = encoder if plan is chosen else plan.build(materialize=False)
     prefix = find_prefix(tensors.state.keys(), how.naming, encoder.state_dict().keys())
     if prefix:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 
 from voxgraft.errors import GraftError
 from voxgraft.models import Encoder, build_encoder, exchange_norm, model_options
-from voxgraft.models.declaration import Declaration, Positions
+from voxgraft.models.declaration import Positions
 from voxgraft.types import Json
 from voxgraft.weights.card import load_card
 from voxgraft.weights.convert import (
+    Adapting,
     DeepenCoordinates,
+    Drop,
     FoldChannels,
     Fresh,
     Inflate,
@@ -26,16 +28,16 @@ from voxgraft.weights.convert import (
     ResizeRelativePositions,
     Rule,
     StemMethod,
+    Subset,
+    TakeChannels,
     UnitAxes,
+    block_rules,
 )
 from voxgraft.weights.convert.inflate import patch_kernels
 from voxgraft.weights.layouts import naming_rules
 from voxgraft.weights.source import Source
 
 Norm = Literal["keep", "group"]
-
-Positional = ResizePositions | ResizeRelativePositions | DeepenCoordinates
-"""Rules for one table of positions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +48,40 @@ class How:
     method: Inflation
     stem: StemMethod
     rules: tuple[Rule, ...]
+    subset: Subset | None = None
+    blocks: tuple[Rename | Drop, ...] = ()
+    """Which blocks of the source's network are kept, where the model has fewer."""
 
     @property
     def naming(self) -> list[Rule]:
         """The rules from the file's own names to the network's."""
         own = (rule for rule in self.rules if isinstance(rule, Naming))
-        return [*own, *naming_rules(self.source)]
+        return [*own, *naming_rules(self.source), *self.blocks]
+
+    def with_blocks(self, names: Iterable[str], encoder: Encoder) -> How:
+        """Choose the blocks that the encoder gets, where a subset is asked for.
+
+        Args:
+            names: Names of the source's tensors, as in the file.
+            encoder: The network.
+
+        Raises:
+            ConversionError: If the network has more blocks than the source.
+        """
+        if self.subset is None:
+            return self
+        prefix = "network." if encoder.declaration.slices_of and not self.source.saved else ""
+        given = []
+        for name in names:
+            for rule in self.naming:
+                if isinstance(rule, Rename):
+                    name = rule.rename(name)
+                elif isinstance(rule, Drop) and rule.chooses(name):
+                    break
+            else:
+                given.append(name)
+        wanted = [name.removeprefix(prefix) for name in encoder.state_dict()]
+        return replace(self, blocks=tuple(block_rules(given, wanted, self.subset.blocks)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,51 +165,39 @@ def rules_for(how: How, encoder: Encoder) -> list[Rule]:
         adapting.append(Inflate(how.method, patches))
     else:
         adapting.append(UnitAxes())
-    adapting += [rule for rule in how.rules if not isinstance(rule, Naming | Positional)]
-    adapting += position_rules(how, encoder)
-    if not how.source.saved:
-        starts = "absent in the source: it starts at zero, where it changes nothing"
-        adapting += [Fresh(re.escape(name), starts) for name in encoder.declaration.additions]
+    adapting += [rule for rule in how.rules if not isinstance(rule, Naming)]
+    if how.subset is not None:
+        adapting.append(TakeChannels(how.subset.channels))
+    own = {rule.name for rule in how.rules if isinstance(rule, _POSITIONAL)}
+    image = how.source.layout == "image"
+    adapting += [_resizing(p, image) for p in encoder.declaration.positions if p.name not in own]
     if encoder.declaration.slices_of and not how.source.saved:
         adapting.append(Fresh(r"join\..*", "it joins slices, which an image network has not"))
         return [*how.naming, Rename(r"^", "network."), *adapting]
     return [*how.naming, *adapting]
 
 
-def position_rules(how: How, encoder: Encoder) -> list[Rule]:
-    """Return the rules for tables of positions; one that was given stands in for the usual one."""
-    given: list[Rule] = [rule for rule in how.rules if isinstance(rule, Positional)]
-    own = {rule.name for rule in given if isinstance(rule, Positional)}
-    tables = [table for table in encoder.declaration.positions if table.name not in own]
-    return [*given, *(_resizing(table, how.source, encoder.declaration) for table in tables)]
+_POSITIONAL = ResizePositions | ResizeRelativePositions | DeepenCoordinates
+"""Rules for one table; one that is given stands in for the standard one."""
 
 
-def _resizing(table: Positions, source: Source, declared: Declaration) -> Positional:
+def _resizing(table: Positions, image: bool) -> Adapting:
     """Return the rule that fits a table of the source to the network's grid or window."""
-    image = source.layout == "image" and not source.saved
+    if table.kind == "absolute":
+        return ResizePositions(name=table.name, grid=table.grid, prefix=table.prefix, image=image)
     if table.kind == "relative":
-        return ResizeRelativePositions(
-            name=table.name, window=table.grid, image=image, axes=table.axes
-        )
-    if table.kind == "coordinates":
-        return DeepenCoordinates(name=table.name)
-    patch = declared.strides[0][1:] if image else declared.strides[0]
-    size = source.input.size
-    known = size is not None and len(size) == len(patch)
-    grid = tuple(-(-n // step) for n, step in zip(size or (), patch, strict=False))
-    return ResizePositions(
-        name=table.name,
-        grid=table.grid,
-        prefix=table.prefix,
-        image=image,
-        usual_grid=grid if known else None,
-        axes=table.axes,
-    )
+        return ResizeRelativePositions(name=table.name, window=table.grid, image=image)
+    return DeepenCoordinates(name=table.name)
 
 
 def guard(how: How, plan: Plan, encoder: Encoder) -> list[str]:
     """Refuse a network of the same tensors that computes something else."""
     source = how.source
+    if how.subset is not None:
+        return [
+            f"a subset of {source.architecture} (blocks: {how.subset.blocks}, channels: "
+            f"{how.subset.channels}): {plan.name} computes something else until it is trained"
+        ]
     if source.saved or source.layout != "image":
         fits = (source.architecture, *source.also_fits)
         if plan.given is None and plan.name not in fits:

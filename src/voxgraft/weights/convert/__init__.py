@@ -1,7 +1,9 @@
 """Conversion: names and shapes of one network to those of another."""
 
+from voxgraft.weights.convert.blocks import block_rules
 from voxgraft.weights.convert.channels import STEM_METHODS, StemMethod, fold_channels
 from voxgraft.weights.convert.convert import Converted, convert, stage_of
+from voxgraft.weights.convert.deflate import DEFLATIONS, Deflate, Deflation, deflate_kernel
 from voxgraft.weights.convert.inflate import INFLATIONS, Inflation, inflate_kernel
 from voxgraft.weights.convert.patches import ResizePatch, resize_patch
 from voxgraft.weights.convert.positions import (
@@ -24,14 +26,18 @@ from voxgraft.weights.convert.rules import (
     Shape,
     UnitAxes,
 )
+from voxgraft.weights.convert.subset import Subset, TakeChannels
 
 __all__ = [
+    "DEFLATIONS",
     "INFLATIONS",
     "STEM_METHODS",
     "Adapting",
     "Cast",
     "Converted",
     "DeepenCoordinates",
+    "Deflate",
+    "Deflation",
     "Drop",
     "FoldChannels",
     "Fresh",
@@ -47,8 +53,12 @@ __all__ = [
     "Rule",
     "Shape",
     "StemMethod",
+    "Subset",
+    "TakeChannels",
     "UnitAxes",
+    "block_rules",
     "convert",
+    "deflate_kernel",
     "fold_channels",
     "inflate_kernel",
     "resize_patch",

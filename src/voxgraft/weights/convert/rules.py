@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from voxgraft.errors import ConversionError
 from voxgraft.weights.convert.channels import StemMethod, fold_channels
+from voxgraft.weights.convert.deflate import Deflate
 from voxgraft.weights.convert.epsilon import ShiftVariance
 from voxgraft.weights.convert.inflate import Inflation, inflate_kernel
 from voxgraft.weights.convert.patches import ResizePatch
@@ -22,6 +23,7 @@ from voxgraft.weights.convert.positions import (
     ResizePositions,
     ResizeRelativePositions,
 )
+from voxgraft.weights.convert.subset import TakeChannels
 
 Shape = tuple[int, ...]
 
@@ -230,6 +232,8 @@ Adapting = (
     | ResizeRelativePositions
     | DeepenCoordinates
     | ShiftVariance
+    | Deflate
+    | TakeChannels
 )
 Rule = Naming | Fresh | Adapting
 
