@@ -18,6 +18,7 @@ from voxgraft.grafting import graft
 from voxgraft.models import MODELS, Encoder, ModelEntry
 from voxgraft.models.tokens import video_swin
 from voxgraft.weights import InputContract, LocalFile, Source
+from voxgraft.weights.layouts import key_layout
 
 TOLERANCE = 1e-4  # relative to the largest value; issue 3, "It must show" 1
 SMALL_SWIN = video_swin.VideoSwinConfig(
@@ -66,6 +67,7 @@ def _graft(
     )  # fmt: skip
     result = graft(source, architecture, **options)
     report = result.report
+    assert key_layout(state.keys()) == layout
     assert report.coverage == 1.0
     used = " + ".join(v["from"] for v in (*report.loaded, *report.adapted)).split(" + ")
     assert sorted(used + [v["name"] for v in report.dropped]) == sorted(state)

@@ -25,6 +25,7 @@ from voxgraft.models.tokens.video_vit_configs import (
     VJEPA2_LARGE,
 )
 from voxgraft.weights import InputContract, LocalFile, Source
+from voxgraft.weights.layouts import key_layout
 
 TOLERANCE = 1e-4  # relative to the largest value; issue 3, "It must show" 1
 WIDTH, HEADS, DEPTH = 48, 4, 2
@@ -287,6 +288,7 @@ def _clip(size: tuple[int, int, int], channels: int = 3) -> Tensor:
 def test_features_are_those_of_transformers(prepared: Prepared) -> None:
     result = graft(prepared.source, prepared.source.architecture, in_channels=3)
     report = result.report
+    assert key_layout(prepared.state.keys()) == prepared.case.layout
     assert report.coverage == 1.0
     assert report.parity.max_abs_error == 0.0
     explained = " + ".join(v["from"] for v in (*report.loaded, *report.adapted)).split(" + ")
