@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from voxgraft.errors import GraftError
-from voxgraft.grafting.plan import How, Plan, rules_for
+from voxgraft.grafting.plan import How, Plan, position_rules, rules_for
 from voxgraft.grafting.slices import compare_slices
 from voxgraft.models import Encoder, build_reference_2d
+from voxgraft.models.declaration import Declaration
 from voxgraft.models.layers.acs import laid_axially
 from voxgraft.models.slicewise import SlicewiseEncoder
-from voxgraft.weights.convert import Rename, Rule, convert
+from voxgraft.types import Size3
+from voxgraft.weights.convert import Rename, ResizePositions, Rule, convert
 from voxgraft.weights.fetch import SourceTensors
 from voxgraft.weights.parity import (
     TOLERANCE,
@@ -59,6 +62,7 @@ def check_graft(
         for verdict in report.fresh
         if verdict["name"].rpartition(".")[2] != _COUNTER
         and not (sliced and verdict["name"].startswith("join."))
+        and verdict["name"] not in encoder.declaration.additions
     ]
     resized = [verdict["name"] for verdict in report.adapted if "kernel" in verdict["how"]]
     if fresh or resized:
@@ -75,14 +79,49 @@ def check_graft(
             planar = encoder.build_reference(how.source.input.channels)
         _fill(planar, how, tensors, [*how.naming, Rename(r"^", "network.")])
         return compare_slices(how, plan, encoder, planar)
-    twin, channels = f"timm3d:{encoder.declaration.twin_of}", how.source.input.channels
+    plane, patch = _source_plane(how, tensors, encoder), encoder.declaration.strides[0]
+    reference = partial(
+        build_reference_2d,
+        f"timm3d:{encoder.declaration.twin_of}",
+        in_channels=how.source.input.channels,
+        image_size=None if plane is None else (plane[0] * patch[1], plane[1] * patch[2]),
+    )
     with torch.device("meta"):
-        reference = build_reference_2d(twin, in_channels=channels)
-    held = reference.state_dict().keys()
-    if any(name not in held for name, _ in reference.named_buffers()):
-        reference = build_reference_2d(twin, in_channels=channels)
-    _fill(reference, how, tensors, how.naming)
-    return _compare(how, plan, encoder, reference)
+        original = reference()
+    held = original.state_dict().keys()
+    if any(name not in held for name, _ in original.named_buffers()):
+        original = reference()
+    _fill(original, how, tensors, how.naming)
+    size = _probe_size(encoder.declaration, plane)
+    return _compare(how, plan, encoder, original, size)
+
+
+def _source_plane(how: How, tensors: SourceTensors, encoder: Encoder) -> tuple[int, int] | None:
+    """Return the grid of the source's own table of positions; None if it has none."""
+    for rule in position_rules(how, encoder):
+        if isinstance(rule, ResizePositions):
+            for old, tensor in tensors.state.items():
+                name = old
+                for naming in how.naming:
+                    name = naming.rename(name) if isinstance(naming, Rename) else name
+                if name == rule.name and tensor.ndim > 1:
+                    grid = rule.source_grid_of(tensor.shape[-2] - rule.prefix)
+                    return grid[-2], grid[-1]
+    return None
+
+
+def _probe_size(declared: Declaration, plane: tuple[int, int] | None) -> Size3:
+    """Return a size at which a twin must equal its original: small, if nothing speaks against it.
+
+    Where the twin's table of positions has another grid than the source's, both agree on the
+    twin's grid alone: elsewhere the twin's positions would be interpolated twice.
+    """
+    depth, height, width = probe_size(declared.min_size, declared.strides[-1])
+    for table in declared.positions:
+        if table.kind == "absolute" and plane is not None and table.grid[1:] != plane:
+            patch = declared.strides[0]
+            return depth, table.grid[1] * patch[1], table.grid[2] * patch[2]
+    return depth, height, width
 
 
 def _fill(reference: nn.Module, how: How, tensors: SourceTensors, rules: list[Rule]) -> None:
@@ -94,12 +133,14 @@ def _fill(reference: nn.Module, how: How, tensors: SourceTensors, rules: list[Ru
     reference.eval()
 
 
-def _compare(how: How, plan: Plan, encoder: Encoder, reference: nn.Module) -> Parity:
+def _compare(
+    how: How, plan: Plan, encoder: Encoder, reference: nn.Module, size_voxels: Size3
+) -> Parity:
     declared = encoder.declaration
     image, volume = parity_probe(
         how.source.input.channels,
         encoder.in_channels,
-        declared.parity_size or probe_size(declared.min_size, declared.strides[-1]),
+        size_voxels,
         how.stem,
     )
     flat: Any = reference

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -10,11 +11,10 @@ import torch
 
 from voxgraft.errors import GraftError
 from voxgraft.models import Encoder, build_encoder, exchange_norm, model_options
-from voxgraft.models.declaration import Positions
+from voxgraft.models.declaration import Declaration, Positions
 from voxgraft.types import Json
 from voxgraft.weights.card import load_card
 from voxgraft.weights.convert import (
-    Adapting,
     DeepenCoordinates,
     Drop,
     FoldChannels,
@@ -38,6 +38,9 @@ from voxgraft.weights.layouts import naming_rules
 from voxgraft.weights.source import Source
 
 Norm = Literal["keep", "group"]
+
+Positional = ResizePositions | ResizeRelativePositions | DeepenCoordinates
+"""Rules for one table of positions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,29 +168,48 @@ def rules_for(how: How, encoder: Encoder) -> list[Rule]:
         adapting.append(Inflate(how.method, patches))
     else:
         adapting.append(UnitAxes())
-    adapting += [rule for rule in how.rules if not isinstance(rule, Naming)]
+    adapting += [rule for rule in how.rules if not isinstance(rule, Naming | Positional)]
     if how.subset is not None:
         adapting.append(TakeChannels(how.subset.channels))
-    own = {rule.name for rule in how.rules if isinstance(rule, _POSITIONAL)}
-    image = how.source.layout == "image"
-    adapting += [_resizing(p, image) for p in encoder.declaration.positions if p.name not in own]
+    adapting += position_rules(how, encoder)
+    if not how.source.saved:
+        starts = "absent in the source: it starts at zero, where it changes nothing"
+        adapting += [Fresh(re.escape(name), starts) for name in encoder.declaration.additions]
     if encoder.declaration.slices_of and not how.source.saved:
         adapting.append(Fresh(r"join\..*", "it joins slices, which an image network has not"))
         return [*how.naming, Rename(r"^", "network."), *adapting]
     return [*how.naming, *adapting]
 
 
-_POSITIONAL = ResizePositions | ResizeRelativePositions | DeepenCoordinates
-"""Rules for one table; one that is given stands in for the standard one."""
+def position_rules(how: How, encoder: Encoder) -> list[Rule]:
+    """Return the rules for tables of positions; one that was given stands in for the usual one."""
+    given: list[Rule] = [rule for rule in how.rules if isinstance(rule, Positional)]
+    own = {rule.name for rule in given if isinstance(rule, Positional)}
+    tables = [table for table in encoder.declaration.positions if table.name not in own]
+    return [*given, *(_resizing(table, how.source, encoder.declaration) for table in tables)]
 
 
-def _resizing(table: Positions, image: bool) -> Adapting:
+def _resizing(table: Positions, source: Source, declared: Declaration) -> Positional:
     """Return the rule that fits a table of the source to the network's grid or window."""
-    if table.kind == "absolute":
-        return ResizePositions(name=table.name, grid=table.grid, prefix=table.prefix, image=image)
+    image = source.layout == "image" and not source.saved
     if table.kind == "relative":
-        return ResizeRelativePositions(name=table.name, window=table.grid, image=image)
-    return DeepenCoordinates(name=table.name)
+        return ResizeRelativePositions(
+            name=table.name, window=table.grid, image=image, axes=table.axes
+        )
+    if table.kind == "coordinates":
+        return DeepenCoordinates(name=table.name)
+    patch = declared.strides[0][1:] if image else declared.strides[0]
+    size = source.input.size
+    known = size is not None and len(size) == len(patch)
+    grid = tuple(-(-n // step) for n, step in zip(size or (), patch, strict=False))
+    return ResizePositions(
+        name=table.name,
+        grid=table.grid,
+        prefix=table.prefix,
+        image=image,
+        usual_grid=grid if known else None,
+        axes=table.axes,
+    )
 
 
 def guard(how: How, plan: Plan, encoder: Encoder) -> list[str]:
