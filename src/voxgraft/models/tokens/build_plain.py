@@ -8,7 +8,7 @@ from typing import Any
 from timm.models.eva import Eva
 
 from voxgraft.errors import ModelError
-from voxgraft.models.declaration import Declaration, Positions
+from voxgraft.models.declaration import Declaration, Native, Positions
 from voxgraft.models.initialization import seeded
 from voxgraft.models.tokens.plain import ViT3D
 from voxgraft.models.tokens.timm_network import PLAIN, build_image_network
@@ -76,11 +76,13 @@ def build_vit(
         if type(network) not in PLAIN:
             raise ModelError(f"{architecture} is no plain vision transformer.")
         embed = network.patch_embed
-        height, width = (_whole("patch_size", patch_size, int(size)) for size in embed.patch_size)
-        depth = _whole("patch_depth", patch_depth, max(height, width))
+        height, width = (
+            whole_voxels("patch_size", patch_size, int(size)) for size in embed.patch_size
+        )
+        depth = whole_voxels("patch_depth", patch_depth, max(height, width))
         patch = (depth, height, width)
         rows, columns = embed.img_size
-        grid = _grid(input_size, patch, (PLANES * depth, int(rows), int(columns)))
+        grid = table_grid(input_size, patch, (PLANES * depth, int(rows), int(columns)))
         if depth_embed and network.pos_embed is not None:
             raise ModelError(
                 f"depth_embed is True, but {architecture} has a learned table of positions, which "
@@ -105,7 +107,15 @@ def build_vit(
 
 
 def declare(
-    network: Any, patch: Size3, grid: Size3, *, twin_of: str | None, depth_embed: bool = False
+    network: Any,
+    patch: Size3,
+    grid: Size3,
+    *,
+    family: str | None = None,
+    twin_of: str | None = None,
+    native: Native = "image",
+    reference: str | None = None,
+    depth_embed: bool = False,
 ) -> Declaration:
     """Say what a twin of a plain vision transformer is.
 
@@ -113,7 +123,10 @@ def declare(
         network: timm's network.
         patch: Size of a patch in voxels.
         grid: Grid of the table of positions.
+        family: Name of the family; by default "vit" or "eva".
         twin_of: timm's name of the 2D network, or None.
+        native: What the published weights were trained on.
+        reference: The public implementation, where it is no twin.
         depth_embed: Whether it has a table of depth alone.
     """
     width = int(network.embed_dim)
@@ -124,21 +137,28 @@ def declare(
         prefix=0 if network.no_embed_class else int(network.num_prefix_tokens),
     )
     return Declaration(
-        family="eva" if isinstance(network, Eva) else "vit",
+        family=family or ("eva" if isinstance(network, Eva) else "vit"),
         stem="patch_embed.proj.weight",
-        head=str(network.pretrained_cfg.get("classifier") or "head"),
+        head=str(getattr(network, "pretrained_cfg", {}).get("classifier") or "head"),
         feature_channels=(width,) * min(4, len(network.blocks)),
         strides=(patch,) * min(4, len(network.blocks)),
         num_features=int(network.head_hidden_size),
         min_size=(1, 1, 1),
         preferred_size=preferred_size(patch),
         twin_of=twin_of,
+        native=native,
+        reference=reference,
         positions=() if network.pos_embed is None else (table,),
         additions=("depth_embed",) if depth_embed else (),
     )
 
 
-def _whole(option: str, value: int | None, usual: int) -> int:
+def whole_voxels(option: str, value: int | None, usual: int) -> int:
+    """Return the size of a patch along an axis, as asked for or as usual.
+
+    Raises:
+        ModelError: If it is no positive whole number.
+    """
     if value is None:
         return usual
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -149,7 +169,12 @@ def _whole(option: str, value: int | None, usual: int) -> int:
     return value
 
 
-def _grid(given: Sequence[int] | None, patch: Size3, usual: Size3) -> Size3:
+def table_grid(given: Sequence[int] | None, patch: Size3, usual: Size3) -> Size3:
+    """Return the grid of tokens of an input, as asked for or as usual, in voxels.
+
+    Raises:
+        ModelError: If the size is not three positive whole numbers.
+    """
     size = tuple(usual if given is None else given)
     if len(size) != 3 or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in size):
         raise ModelError(

@@ -15,8 +15,9 @@ from voxgraft.errors import ModelError
 from voxgraft.models.declaration import Declaration
 from voxgraft.models.encoder import Encoder
 from voxgraft.models.tokens.patch_embedding import PatchEmbed3d
+from voxgraft.models.tokens.rotary import AxialRotation
 from voxgraft.models.tokens.timm_network import build_image_reference
-from voxgraft.positions import resize_table
+from voxgraft.positions import Interpolation, resize_table
 from voxgraft.types import Size3
 
 _HEADS = ("patch_embed", "head", "head_drop", "patch_drop")
@@ -54,6 +55,8 @@ class ViT3D(Encoder):
         grid: Size3,
         balance_prefix: bool,
         depth_embed: bool = False,
+        rotation: AxialRotation | None = None,
+        interpolation: Interpolation = "bicubic",
     ) -> None:
         """Adopt the modules and tensors of timm's network; new are the patches and positions.
 
@@ -65,10 +68,13 @@ class ViT3D(Encoder):
             grid: Grid of the learned table of positions, in tokens.
             balance_prefix: Whether class and register tokens count once a plane.
             depth_embed: Whether there is a learned table of depth alone.
+            rotation: Rotary positions along three axes, in place of the network's own.
+            interpolation: How the table of positions is interpolated in the plane.
         """
         super().__init__(declaration, in_channels=in_channels)
         self.grid = grid
         self.balance_prefix = balance_prefix
+        self._interpolation: Interpolation = interpolation
         self._prefix = int(network.num_prefix_tokens)
         self._apart = bool(network.no_embed_class)
         self._pooling = str(network.global_pool)
@@ -94,6 +100,8 @@ class ViT3D(Encoder):
         for name, child in network.named_children():
             if name not in _HEADS:
                 self.add_module(name, child)
+        if rotation is not None:
+            self.add_module("rope", rotation)
 
     @property
     def _rotary(self) -> Any:
@@ -225,7 +233,7 @@ class ViT3D(Encoder):
         if self.pos_embed is None or grid == self.grid:
             return self.pos_embed
         rows = self.pos_embed[0]
-        places = resize_table(rows[self._rows_before :], self.grid, grid)
+        places = resize_table(rows[self._rows_before :], self.grid, grid, self._interpolation)
         return torch.cat([rows[: self._rows_before], places]).unsqueeze(0)
 
     def _bias(self, tokens: Tensor, grid: Size3) -> Tensor | None:
@@ -241,6 +249,8 @@ class ViT3D(Encoder):
         count = len(list(self.get_submodule("blocks").children()))
         if self._rotary is None:
             return [None] * count
+        if isinstance(self._rotary, AxialRotation):
+            return [self._rotary.get_embed(grid).to(tokens.device)] * count
         plane: Tensor = self._rotary.get_embed(shape=list(grid[1:]))
         repeats = [1] * plane.ndim
         repeats[-2] = grid[0]
