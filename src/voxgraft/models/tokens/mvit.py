@@ -174,7 +174,8 @@ class MViT(Encoder):
 
 
 def _map(tokens: Float[Tensor, "b n f"], grid: Size3) -> Float[Tensor, "b f e i j"]:
-    return tokens[:, 1:].transpose(1, 2).unflatten(2, grid)
+    rows = tokens[:, 1:].transpose(1, 2)
+    return rows.reshape(*rows.shape[:2], *grid)
 
 
 def build_mvit(

@@ -48,7 +48,7 @@ def rotation(grid: Size3, channels: int, like: Tensor) -> Rotation:
 
 
 def _rotated(x: Float[Tensor, "b heads n c"], turn: Rotation) -> Float[Tensor, "b heads n c"]:
-    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
+    even, odd = x[..., 0::2], x[..., 1::2]
     return x * turn[0] + torch.stack((-odd, even), dim=-1).flatten(-2) * turn[1]
 
 
@@ -79,7 +79,7 @@ class Attention(nn.Module):
         bias: Tensor | None = self.qkv.bias
         if self.bias == "query_value":
             bias = torch.cat((self.q_bias, torch.zeros_like(self.v_bias), self.v_bias))
-        mixed = F.linear(x, self.qkv.weight, bias).unflatten(-1, (3, self.heads, -1))
+        mixed = F.linear(x, self.qkv.weight, bias).view(*x.shape[:2], 3, self.heads, -1)
         query, key, value = mixed.permute(2, 0, 3, 1, 4).unbind(0)
         if turn is not None:
             query, key = _rotated(query, turn), _rotated(key, turn)

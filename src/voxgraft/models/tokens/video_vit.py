@@ -109,8 +109,8 @@ class VideoViT(Encoder):
     Takes volumes of any size: the last blocks are filled up by repeating the border, and positions
     are interpolated to the grid (rotary ones need not be). Its feature map is the grid of the last
     block's tokens, normalized where the original normalizes tokens; its stages are the grids after
-    a quarter, a half, three quarters and all of the blocks. The pooled vector is the class token or
-    the mean of the tokens, as in the original.
+    a quarter, a half, three quarters and all of the blocks, not normalized. The pooled vector is
+    the class token or the mean of the tokens, as in the original.
     """
 
     def __init__(self, config: VideoViTConfig, *, in_channels: int, drop_path: float = 0.0) -> None:
@@ -160,17 +160,19 @@ class VideoViT(Encoder):
         Raises:
             ModelError: If ``x`` does not have five axes and the encoder's channels.
         """
-        tokens, grid = self._run(x)
-        return self._map(tokens[-1], grid)
+        stages, grid = self._run(x)
+        return self._map(self._normalized(stages[-1]), grid)
 
     def forward_stages(self, x: Float[Tensor, "b c d h w"]) -> list[Tensor]:
         """Return the grids after a quarter, a half, three quarters and all of the blocks.
 
+        They are not normalized.
+
         Raises:
             ModelError: As ``forward_features``.
         """
-        tokens, grid = self._run(x)
-        return [self._map(stage, grid) for stage in tokens]
+        stages, grid = self._run(x)
+        return [self._map(stage, grid) for stage in stages]
 
     def pool(self, features: Float[Tensor, "b f e i j"]) -> Float[Tensor, "b n"]:
         """Make a vector of the final feature map, as the original network does.
@@ -191,8 +193,14 @@ class VideoViT(Encoder):
         Raises:
             ModelError: As ``forward_features``.
         """
-        tokens = self._run(x)[0][-1]
+        tokens = self._normalized(self._run(x)[0][-1])
         return tokens[:, 0] if self.config.class_token else self._normalized_mean(tokens.mean(1))
+
+    def _normalized(self, tokens: Tensor) -> Tensor:
+        if self.config.norm == "pooled":
+            return tokens
+        out: Tensor = self.get_submodule("norm")(tokens)
+        return out
 
     def _normalized_mean(self, mean: Tensor) -> Tensor:
         if self.config.norm == "tokens":
@@ -202,10 +210,11 @@ class VideoViT(Encoder):
 
     def _map(self, tokens: Float[Tensor, "b n f"], grid: Size3) -> Float[Tensor, "b f e i j"]:
         prefix = 1 if self.config.class_token else 0
-        return tokens[:, prefix:].transpose(1, 2).unflatten(2, grid)
+        rows = tokens[:, prefix:].transpose(1, 2)
+        return rows.reshape(*rows.shape[:2], *grid)
 
     def _run(self, x: Float[Tensor, "b c d h w"]) -> tuple[list[Tensor], Size3]:
-        """Return the tokens after each stage, the last ones normalized, and their grid."""
+        """Return the tokens after each stage, and their grid."""
         self.check_input(x)
         embedded = self.run_block("patch_embed", self.patch_embed, x)
         depth, height, width = embedded.shape[2:]
@@ -219,8 +228,6 @@ class VideoViT(Encoder):
             tokens = self.run_block(f"blocks.{index}", block, tokens, grid, turn)
             if index in self._taps:
                 stages.append(tokens)
-        if self.config.norm == "tokens":
-            stages[-1] = self.get_submodule("norm")(stages[-1])
         return stages, grid
 
     def _placed(self, tokens: Float[Tensor, "b n f"], grid: Size3) -> Float[Tensor, "b m f"]:
@@ -240,7 +247,7 @@ class VideoViT(Encoder):
             tokens = tokens + (deep.unsqueeze(1) + plane).flatten(0, 1)
         if not config.class_token:
             return tokens
-        first = self.cls_token
+        first: Tensor = self.cls_token
         if config.positions in ("learned", "separate"):
             first = first + self.pos_embed[:, :1]
         return torch.cat((first.expand(len(tokens), -1, -1), tokens), dim=1)
