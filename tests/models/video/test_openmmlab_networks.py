@@ -22,7 +22,9 @@ from voxgraft.weights import SOURCES, FoldChannels, Source, convert, naming_rule
 from voxgraft.weights.catalog.video_openmmlab import SOURCES as OURS
 from voxgraft.weights.layouts import KEY_LAYOUTS, key_layout
 
-IDS = [source.id for source in OURS]
+EACH = list({source.architecture: source.id for source in OURS}.values())
+"""One source of each architecture."""
+
 BLOCKS = {"r50": (3, 4, 6, 3), "r101": (3, 4, 23, 3), "r152": (3, 8, 36, 3)}
 
 
@@ -121,7 +123,7 @@ def _small(name: str, channels: int) -> Encoder:
     return build.func(plan, in_channels=channels)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("name", IDS)
+@pytest.mark.parametrize("name", EACH)
 def test_nothing_is_unexplained_in_either_direction(name: str) -> None:
     source = SOURCES.get(name)
     original = _published(source)
@@ -169,6 +171,19 @@ def test_files_give_the_features_of_the_original(
         assert ours.shape == theirs.shape
         assert float((ours - theirs).abs().max() / theirs.abs().max()) < 1e-4
     torch.testing.assert_close(vector, expected[-1].mean((2, 3, 4)), rtol=1e-4, atol=1e-4)
+
+
+def test_each_entry_counts_its_classes() -> None:
+    for source in OURS:
+        classes = 700 if "k700" in source.id else 710 if "k710" in source.id else 400
+        assert source.head_parameters == 2049 * classes
+        assert f"kinetics{classes}" in source.where
+        assert any(f"Kinetics-{classes}" in data for data in source.trained_on)
+        same = SOURCES.get(next(n for n in EACH if n.startswith(f"{source.architecture}.")))
+        assert source.parameters is not None
+        assert same.parameters is not None
+        rest = same.parameters - same.head_parameters
+        assert source.parameters - source.head_parameters == rest
 
 
 def test_the_inputs_are_those_of_mmactions_configurations() -> None:
