@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -91,7 +91,8 @@ def graft(
             :func:`voxgraft.weights.inflate_kernel`.
         stem: How RGB becomes ``in_channels`` channels, see
             :func:`voxgraft.weights.fold_channels`.
-        norm: ``"group"`` exchanges batch for group normalization, after the check.
+        norm: ``"group"`` or ``"instance"`` exchanges batch for group or instance normalization,
+            after the check, with the running statistics folded in.
         in_channels: Channels of the volumes; an encoder that is given keeps its own.
         depth_padding: For a model by name: ``"zeros"`` or ``"replicate"``; by default what the
             saved weights had, or ``"zeros"``.
@@ -119,7 +120,7 @@ def graft(
     """
     check_choice("method", method, INFLATIONS)
     check_choice("stem", stem, STEM_METHODS)
-    check_choice("norm", norm, ("keep", "group"))
+    check_choice("norm", norm, get_args(Norm))
     if not isinstance(source, Source):
         source = find_source(source, key=key)
     elif key is not None:
@@ -159,11 +160,12 @@ def graft(
     parity = (
         check_graft(how, tensors, plan, encoder, converted.report) if check_parity else NOT_CHECKED
     )
-    if norm == "group" and plan.norm != "group":
-        count = exchange_norm(encoder)
+    if norm not in ("keep", plan.norm):
+        count = exchange_norm(encoder, norm, fold=True)
         notes.append(
-            f"{count} batch normalizations became group normalizations after the check; their "
-            "running statistics are gone, so that the network must be fine-tuned"
+            f"{count} batch normalizations became {norm} normalizations after the check; their "
+            "running statistics were folded into scale and shift and are gone, so that the "
+            "network must be fine-tuned"
         )
     mean, sd = source.input.carried_to(encoder.in_channels)
     report = replace(

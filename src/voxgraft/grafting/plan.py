@@ -37,7 +37,7 @@ from voxgraft.weights.convert.inflate import patch_kernels
 from voxgraft.weights.layouts import naming_rules
 from voxgraft.weights.source import Source
 
-Norm = Literal["keep", "group"]
+Norm = Literal["keep", "group", "instance"]
 
 Positional = ResizePositions | ResizeRelativePositions | DeepenCoordinates
 """Rules for one table of positions."""
@@ -104,8 +104,8 @@ class Plan:
             return self.given
         with torch.device("cpu" if materialize else "meta"):
             encoder = build_encoder(self.name, in_channels=self.in_channels, **self.options)
-            if self.norm == "group":
-                exchange_norm(encoder)
+            if self.norm != "keep":
+                exchange_norm(encoder, self.norm)
         return encoder
 
 

@@ -6,7 +6,7 @@ from voxgraft.models.encoder import Encoder
 from voxgraft.models.entry import ModelEntry
 from voxgraft.models.memory_format import choose_memory_format
 from voxgraft.models.network import Network
-from voxgraft.models.norm_exchange import exchange_norm
+from voxgraft.models.norm_exchange import exchange_norm, restore_batch_norm
 from voxgraft.models.registry import (
     MODELS,
     build_encoder,
@@ -32,4 +32,5 @@ __all__ = [
     "exchange_norm",
     "model_options",
     "models_table",
+    "restore_batch_norm",
 ]

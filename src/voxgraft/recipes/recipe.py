@@ -43,8 +43,8 @@ class StartSettings:
     """How 2D kernels are inflated along depth."""
     stem: Literal["sum", "mean", "repeat", "first"] = "sum"
     """How an RGB stem is fitted to the channels of the data."""
-    norm: Literal["keep", "group"] = "keep"
-    """Keep BatchNorm, or exchange it for group normalization."""
+    norm: Literal["keep", "group", "instance"] = "keep"
+    """Keep BatchNorm, or exchange it for group or instance normalization."""
     adapt: Adapt = field(default_factory=Adapt)
     """What of the network is trained, and how."""
     description: str = ""

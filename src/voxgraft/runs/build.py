@@ -64,8 +64,8 @@ def build_network(
         encoder = build_encoder(
             recipe.model.name, in_channels=in_channels, seed=recipe.seed, **recipe.model.options
         )
-        if recipe.start.norm == "group":
-            exchange_norm(encoder, "group")
+        if recipe.start.norm != "keep":
+            exchange_norm(encoder, recipe.start.norm)
     else:
         encoder = grafted.encoder
         mean, sd = grafted.input_mean, grafted.input_sd

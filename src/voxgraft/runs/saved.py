@@ -81,8 +81,8 @@ def load_trained(folder: Path) -> TrainedRun:
     recipe = recipe_from_dict(training["recipe"], f"{run.path}/card.json")
     task = Task.restore(recipe.target, training["task"])
     encoder = build_encoder(card.model, in_channels=card.in_channels, **card.model_options)
-    if recipe.start.norm == "group":
-        exchange_norm(encoder, "group")
+    if recipe.start.norm != "keep":
+        exchange_norm(encoder, recipe.start.norm)
     network = Network(encoder, task.outputs, input_mean=card.input_mean, input_sd=card.input_sd)
     state = read_state_dict(run.weights_path)
     faults = digest_faults(state, card.tensor_digests)

@@ -34,7 +34,7 @@ class Card:
     stem: str
     """Name of the stem's kernel in the model, without ``encoder.``."""
     norm: str = "keep"
-    """``"group"`` if batch normalization was exchanged for group normalization."""
+    """``"group"`` or ``"instance"`` if batch normalization was exchanged for that."""
     model_options: Json = field(default_factory=dict)
     """Options that the model was built with, ``depth_padding`` among them."""
     outputs: int | None = None
