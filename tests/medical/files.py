@@ -118,14 +118,14 @@ def openmind(method: str) -> State:
 
 
 _TOTALSEGMENTATOR = {291: 25, 292: 27, 293: 19, 294: 24, 295: 27, 297: 118, 299: 3}
-"""Task and its classes, with background."""
+"""Task and its classes, with background; of others, nobody says how many."""
 
 
 def totalsegmentator(task: int) -> State:
     features = (32, 64, 128, 256, 320) if task == 297 else (32, 64, 128, 256, 320, 320)
-    return nnunet("plain", _TOTALSEGMENTATOR[task], features, (2,) * len(features)).state_dict(
-        keep_vars=True
-    )
+    return nnunet(
+        "plain", _TOTALSEGMENTATOR.get(task, 2), features, (2,) * len(features)
+    ).state_dict(keep_vars=True)
 
 
 def stunet(size: str) -> State:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -9,13 +10,13 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from voxgraft.errors import GraftError
 from voxgraft.grafting import graft
-from voxgraft.models import build_encoder
 from voxgraft.models.volumetric.medical_resnet import build_merlin
 from voxgraft.weights import SOURCES, Source, resolve_source
-from voxgraft.weights.layouts import KEY_LAYOUTS, key_layout
+from voxgraft.weights.layouts import key_layout
 from voxgraft.weights.source import LocalFile
 
 
@@ -23,8 +24,7 @@ def given(name: str, path: Path) -> Source:
     return replace(SOURCES.get(name), file=LocalFile(path=str(path)))
 
 
-@pytest.mark.parametrize("prefix", ["", "module."])
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("prefix", "channels"), [("", 1), ("module.", 3)])
 def test_medicalnet_with_and_without_its_prefix(
     tmp_path: Path, prefix: str, channels: int, files: ModuleType
 ) -> None:
@@ -122,6 +122,7 @@ def test_nnunet_from_a_training_checkpoint(
     assert {reason.split(" (")[0] for reason in reasons} == {
         "the encoder again, which the decoder refers to",
         "a tensor again that is also named conv or norm",
+        "the source's own head",
         "part of the source's decoder",
     }
     x = torch.randn(1, 1, 16, 24, 16, generator=torch.Generator().manual_seed(2))
@@ -176,19 +177,46 @@ def test_merlin_without_its_text(tmp_path: Path, files: ModuleType) -> None:
         torch.testing.assert_close(grey(x), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_names_of_an_old_nnunet() -> None:
-    """As nnU-Net 1 had them (Generic_UNet): the deepest stage is two stacks."""
-    wanted = list(build_encoder("nnunet_3d").state_dict())
-    old: list[str] = []
-    for stage in range(6):
-        for index in range(2):
-            block = f"{stage}.blocks.{index}" if stage < 5 else f"{stage}.{index}.blocks.0"
-            parts = ("conv.weight", "conv.bias", "instnorm.weight", "instnorm.bias")
-            old += [f"conv_blocks_context.{block}.{part}" for part in parts]
-    assert key_layout(old) == "nnunet-v1"
-    found = []
-    for name in old:
-        for rule in KEY_LAYOUTS["nnunet-v1"]("nnunet_3d"):
-            name = rule.rename(name)  # type: ignore[union-attr]
-        found.append(name)
-    assert found == wanted
+def old_names(state: Mapping[str, Tensor], stages: int) -> dict[str, Tensor]:
+    """Name an nnU-Net's tensors as its first version did (Generic_UNet).
+
+    The deepest stage is two stacks there, of one block each; so are the levels of the decoder,
+    whose other layers have no biases.
+    """
+    named: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        if ".all_modules." in name or name.startswith("decoder.encoder."):
+            continue
+        place, _, part = name.replace(".norm.", ".instnorm.").partition(".convs.")
+        if name.startswith("encoder."):
+            stage, (block, _, rest) = place.split(".")[2], part.partition(".")
+            deepest = f"{stage}.{block}.blocks.0" if int(stage) == stages - 1 else ""
+            new = f"conv_blocks_context.{deepest or f'{stage}.blocks.{block}'}.{rest}"
+        else:
+            if not part and name.endswith("bias"):
+                continue
+            level, (block, _, rest) = place.split(".")[2], part.partition(".")
+            kind = "tu" if "transpconvs" in name else "seg_outputs"
+            local = f"conv_blocks_localization.{level}.{block}.blocks.0.{rest}"
+            new = local if part else f"{kind}.{level}.weight"
+        named[new] = tensor
+    return named
+
+
+def test_an_old_nnunet_is_recognised_and_followed(tmp_path: Path, files: ModuleType) -> None:
+    network = files.nnunet("plain", 3, (8, 12, 16, 16), (2, 2, 2, 2))
+    state = files.randomized(network.state_dict(keep_vars=True))
+    network.load_state_dict(state)
+    old = old_names(state, 4)
+    assert key_layout(old) == "nnunet"
+    assert {"conv_blocks_context.3.1.blocks.0.instnorm.weight", "tu.2.weight"} <= set(old)
+    path = tmp_path / "model_final_checkpoint.model"
+    torch.save({"epoch": 1000, "state_dict": old, "best_stuff": (np.float64(1.0),)}, path)
+    result = graft(f"nnunet_3d@{path}", "nnunet_3d")
+    assert result.report.coverage == 1.0
+    assert result.model_options["strides"] == [[1, 1, 1], *[[2, 2, 2]] * 3]
+    x = torch.randn(1, 1, 16, 24, 16, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        expected = network.encoder(x)[-1]
+        found = result.encoder.eval().forward_features(x)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))

@@ -15,7 +15,7 @@ from voxgraft.types import Json
 from voxgraft.weights.convert import Rename
 from voxgraft.weights.layouts import KEY_LAYOUTS
 
-_LAYOUTS = ("nnunet", "nnunet-v1")
+_LAYOUT = "nnunet"
 _LISTS = ("features", "blocks", "kernels", "strides")
 
 _FIRST = re.compile(r"stages\.(\d+)\.(?:0\.convs|blocks)\.(\d+)\.(?:conv1\.)?conv\.weight")
@@ -74,11 +74,11 @@ def follow_own_lists(
         GraftError: If lists that were chosen, or those of a given encoder, are not the
             checkpoint's.
     """
-    if how.source.key_layout not in _LAYOUTS or encoder.declaration.family != "nnunet":
+    if how.source.key_layout != _LAYOUT or encoder.declaration.family != "nnunet":
         return plan, []
     shapes: dict[str, tuple[int, ...]] = {}
     for name, tensor in state.items():
-        for rule in (*how.rules, *KEY_LAYOUTS[how.source.key_layout](how.source.architecture)):
+        for rule in (*how.rules, *KEY_LAYOUTS[_LAYOUT](how.source.architecture)):
             name = rule.rename(name) if isinstance(rule, Rename) else name
         shapes.setdefault(name, tuple(tensor.shape))
     found = nnunet_lists(shapes)

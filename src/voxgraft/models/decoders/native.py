@@ -8,6 +8,7 @@ from typing import Any
 from voxgraft.errors import ModelError
 from voxgraft.models.decoders.decoder import Decoder
 from voxgraft.models.decoders.genesis import GenesisDecoder
+from voxgraft.models.decoders.nnunet import NnUNetDecoder, STUNetDecoder
 from voxgraft.models.decoders.segresnet import SegResNetDecoder, SegResNetDSDecoder
 from voxgraft.models.decoders.unetr import SwinUNETRDecoder, UNETRDecoder
 from voxgraft.models.encoder import Encoder
@@ -43,6 +44,8 @@ NATIVE_DECODERS: Mapping[str, Callable[[Any], Decoder]] = {
     "swin_unetr": _swin_unetr,
     "monai_vit": _unetr,
     "genesis_unet": _genesis,
+    "nnunet": NnUNetDecoder,
+    "stunet": STUNetDecoder,
 }
 """From an encoder's family to what builds its own decoder."""
 

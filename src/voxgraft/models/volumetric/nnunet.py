@@ -171,6 +171,8 @@ class NnUNetEncoder(SequentialEncoder):
             taps=stages,
             in_channels=in_channels,
         )
+        self.kind = kind
+        self.plan = plan
         before = in_channels
         if residual:
             self.stem = ConvStack(1, in_channels, plan.features[0], plan.kernels[0])

@@ -71,6 +71,7 @@ class STUNetEncoder(SequentialEncoder):
         super().__init__(
             declaration, trunk=names, pool=("global_pool",), taps=names, in_channels=in_channels
         )
+        self.blocks = blocks
         self.conv_blocks_context = nn.ModuleList()
         before = in_channels
         for stage, width in enumerate(widths):

@@ -12,6 +12,8 @@ from voxgraft.weights.catalog import (
     video_transformers,
     volume,
     volume_convolutional,
+    volume_nnunet,
+    volume_tokens,
 )
 from voxgraft.weights.source import Source
 
@@ -26,6 +28,8 @@ for _room in (
     video_transformers,
     volume,
     volume_convolutional,
+    volume_nnunet,
+    volume_tokens,
 ):
     for _source in _room.SOURCES:
         SOURCES.register(_source.id, _source)

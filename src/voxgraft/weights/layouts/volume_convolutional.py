@@ -38,16 +38,12 @@ def _nnunet(architecture: str) -> tuple[Rule, ...]:
         Drop(r"decoder\.encoder\..*", "the encoder again, which the decoder refers to"),
         Drop(r".*\.all_modules\.\d+\..*", "a tensor again that is also named conv or norm"),
         Rename(r"^encoder\.", ""),
-    )
-
-
-def _nnunet_v1(architecture: str) -> tuple[Rule, ...]:
-    return (
-        Rename(r"^module\.", ""),
-        # The deepest stage is two stacks, of one convolution each.
+        # The names of nnU-Net's first version. Its deepest stage is two stacks, of one
+        # convolution each; its decoder has no biases.
         Rename(r"^conv_blocks_context\.(\d+)\.([01])\.blocks\.0\.", r"stages.\1.0.convs.\2."),
         Rename(r"^conv_blocks_context\.(\d+)\.blocks\.(\d+)\.", r"stages.\1.0.convs.\2."),
         Rename(r"^(stages\.\d+\.0\.convs\.\d+\.)instnorm\.", r"\1norm."),
+        Drop(r"(?:conv_blocks_localization|tu|seg_outputs)\..*", "part of the source's decoder"),
     )
 
 
@@ -60,7 +56,6 @@ LAYOUTS: Mapping[str, Callable[[str], tuple[Rule, ...]]] = {
     "penet": _penet,
     "merlin": _merlin,
     "nnunet": _nnunet,
-    "nnunet-v1": _nnunet_v1,
     "stunet": _stunet,
 }
 
@@ -74,7 +69,7 @@ SIGNS: tuple[tuple[str, Callable[[Collection[str]], bool]], ...] = (
     ("penet", _any(r"encoders\.0\.(?:xnet|penet)_blocks\.0\.se_block\.")),
     ("merlin", _any(r"(?:^|\.)i3_resnet\.conv1\.")),
     ("nnunet", _any(r"encoder\.stages\.0\.(?:0\.convs\.0\.conv|blocks\.0\.conv1\.conv)\.")),
-    ("nnunet-v1", _any(r"conv_blocks_context\.0\.blocks\.0\.conv\.")),
+    ("nnunet", _any(r"conv_blocks_context\.0\.blocks\.0\.conv\.")),
     ("stunet", _any(r"conv_blocks_context\.0\.0\.conv1\.")),
     ("medicalnet", _any(r"(?:^|\.)conv_seg\.0\.")),
 )
