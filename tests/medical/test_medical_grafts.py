@@ -60,8 +60,7 @@ def test_medicalnet_of_the_other_shortcut_is_refused_and_a_segmentation_dropped(
         graft(source, "medicalnet_resnet10_3d", model_options={"shortcut": "A"})
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_penet_from_its_own_file(tmp_path: Path, channels: int, files: ModuleType) -> None:
+def test_penet_from_its_own_file(tmp_path: Path, files: ModuleType) -> None:
     state = files.randomized(files.penet(600, old_names=True))
     path = tmp_path / "xnet_kin_90.pth.tar"
     torch.save(
@@ -75,7 +74,7 @@ def test_penet_from_its_own_file(tmp_path: Path, channels: int, files: ModuleTyp
         },
         path,
     )
-    result = graft(given("penet.kinetics600", path), "penet_3d", in_channels=channels)
+    result = graft(given("penet.kinetics600", path), "penet_3d")
     assert result.report.coverage == 1.0
     dropped = {verdict["name"] for verdict in result.report.dropped}
     assert dropped == {"classifier.fc.weight", "classifier.fc.bias"}

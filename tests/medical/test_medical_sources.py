@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
+from functools import cache
 from types import ModuleType
 
 import pytest
 import torch
+from torch import Tensor
 
 from voxgraft.models import MODELS
 from voxgraft.weights import SOURCES, naming_rules
@@ -20,9 +23,24 @@ NAMES = [source.id for room in (volume_convolutional, volume_nnunet) for source 
 every = pytest.mark.parametrize("name", NAMES)
 
 
+@pytest.fixture(scope="module")
+def published(files: ModuleType) -> Callable[[str], dict[str, Tensor]]:
+    """Return what makes the tensors of a source's file, without memory, once."""
+
+    @cache
+    def make(name: str) -> dict[str, Tensor]:
+        with torch.device("meta"):
+            state: dict[str, Tensor] = files.published(SOURCES.get(name))
+        return state
+
+    return make
+
+
 @every
-def test_each_entry_is_complete_and_true_of_its_file(name: str, files: ModuleType) -> None:
-    source = SOURCES.get(name)
+def test_each_entry_is_complete_and_true_of_its_file(
+    name: str, files: ModuleType, published: Callable[[str], dict[str, Tensor]]
+) -> None:
+    source, state = SOURCES.get(name), published(name)
     assert re.fullmatch(r"[a-z0-9_]+\.[a-z0-9_]+", name)
     assert source.licence
     assert source.paper.startswith(("arXiv:", "doi:"))
@@ -35,7 +53,6 @@ def test_each_entry_is_complete_and_true_of_its_file(name: str, files: ModuleTyp
     entry = MODELS.get(source.architecture)
     assert source.layout == "volume" or entry.native == source.layout
     with torch.device("meta"):
-        state = files.published(source)
         encoder = entry.build(in_channels=source.input.channels)
     assert key_layout(state) in (source.key_layout, "timm", "voxgraft")
     image = {n: t for n, t in state.items() if "encode_text" not in n and n != "logit_scale"}
@@ -53,11 +70,10 @@ def test_each_entry_is_complete_and_true_of_its_file(name: str, files: ModuleTyp
 @every
 @pytest.mark.parametrize("channels", [1, 3])
 def test_nothing_of_a_published_file_is_unexplained(
-    name: str, channels: int, files: ModuleType
+    name: str, channels: int, published: Callable[[str], dict[str, Tensor]]
 ) -> None:
-    source = SOURCES.get(name)
+    source, state = SOURCES.get(name), published(name)
     with torch.device("meta"):
-        state = files.published(source)
         encoder = MODELS.get(source.architecture).build(in_channels=channels)
     # Files are read without the prefix that all names share.
     if all(old.startswith("module.") for old in state):
