@@ -153,7 +153,7 @@ def recognized_source(
         {likeness.architecture: likeness for likeness in likely if likeness.exact}.values()
     )
     roots = {likeness.architecture.removeprefix("tf_") for likeness in exact}
-    if len(roots) != 1:
+    if len(roots) != 1 and not _one_network({found.architecture for found in exact}):
         raise SourceError(
             f"{path} is not recognised: {_nearest(likely)} Say what it is: "
             f"`timm:ARCHITECTURE@{path.name}`, or `NETWORK@{path.name}` with one of `voxgraft "
@@ -169,6 +169,15 @@ def recognized_source(
         source = image_source(path, chosen.architecture, shapes)
         source = replace(source, also_fits=(*source.also_fits, *others))
     return replace(source, note="; ".join(filter(None, [note, source.note])))
+
+
+def _one_network(names: set[str]) -> bool:
+    """Say whether the catalogue knows networks for video or volumes as one by several names."""
+    return len(names) > 1 and any(
+        names <= {source.architecture, *source.also_fits}
+        for source in SOURCES
+        if source.layout != "image"
+    )
 
 
 def _nearest(likely: list[Likeness]) -> str:

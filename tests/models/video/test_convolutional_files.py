@@ -350,5 +350,8 @@ def test_a_file_fits_its_network_at_each_size_and_no_other(
     torch.save({"model_state": filled(_published(source, references)).state_dict()}, path)
     result = graft(f"x3d_xs.k400@{path}", "x3d_m", in_channels=3)
     assert result.report.coverage == 1.0
+    recognized = graft(path, "x3d_s")
+    assert recognized.report.coverage == 1.0
+    assert recognized.source.note.startswith("recognised as x3d_")
     with pytest.raises(GraftError, match=r"blocks\.1\.res_blocks\.3.* expects"):
         graft(f"x3d_xs.k400@{path}", "x3d_l")
