@@ -23,7 +23,7 @@ from voxgraft.weights.convert import (
 
 TOLERANCE = 1e-4  # relative to the largest feature
 FAMILIES = ("vit", "eva", "swin", "swinv2")
-NAMES = [entry.name for entry in MODELS if entry.family in FAMILIES]
+NAMES = [entry.name for entry in MODELS if entry.twin_of and entry.family in FAMILIES]
 
 
 def uneven(network: nn.Module) -> nn.Module:
