@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from voxgraft.errors import GraftError
-from voxgraft.grafting import graft
+from voxgraft.grafting import graft, save_graft
 from voxgraft.models.volumetric.medical_resnet import build_merlin
 from voxgraft.weights import SOURCES, Source, resolve_source
 from voxgraft.weights.layouts import key_layout
@@ -133,7 +133,10 @@ def test_nnunet_from_a_training_checkpoint(
     assert "built as the checkpoint shows it, with features [8, 12, 16, 16]" in str(
         followed.report.notes
     )
-    assert followed.model_options == {**result.model_options}
+    assert followed.model_options == result.model_options
+    save_graft(followed, tmp_path / "saved")
+    again = graft(tmp_path / "saved", source.architecture, in_channels=channels).encoder
+    assert again.declaration == followed.encoder.declaration
     for strides in ([[1, 1, 1], [1, 2, 2], [2, 2, 2], [2, 2, 2]], [[1, 1, 1]] * 4):
         with pytest.raises(GraftError, match=r"strides .* the two compute different things"):
             graft(source, source.architecture, model_options={**lists, "strides": strides})
