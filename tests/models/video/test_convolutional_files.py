@@ -31,7 +31,9 @@ from voxgraft.weights.catalog.video_convolutional import SOURCES as ALL
 from voxgraft.weights.layouts import KEY_LAYOUTS, key_layout
 from voxgraft.weights.source import BroughtFile, WebFile, source_from_dict
 
-OURS = [source for source in ALL if source.key_layout != "mmaction-resnet3d"]
+ELSEWHERE = ("mmaction-resnet3d", "inception-i3d")
+"""Layouts with tests of their own (test_openmmlab_networks.py, test_inception_i3d.py)."""
+OURS = [source for source in ALL if source.key_layout not in ELSEWHERE]
 IDS = [source.id for source in OURS]
 EACH = list({(s.architecture, s.key_layout): s.id for s in OURS}.values())
 """One source of each architecture and layout."""

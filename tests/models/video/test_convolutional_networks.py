@@ -15,8 +15,8 @@ from voxgraft.models.video.entries_convolutional import ENTRIES
 from voxgraft.models.video.slowfast import SlowFast, mean_of_groups
 
 NAMES = [entry.name for entry in ENTRIES]
-OTHER_NAMES = ("ircsn_r50", "ircsn_r152", "ipcsn_r152")
-"""Networks whose original names its tensors otherwise (test_openmmlab_networks.py)."""
+ELSEWHERE = ("ircsn_r50", "ircsn_r152", "ipcsn_r152", "inception_i3d")
+"""Networks with tests of their own (test_openmmlab_networks.py, test_inception_i3d.py)."""
 TOLERANCE = 1e-4
 SMALL = (
     "slow_r50",
@@ -48,6 +48,7 @@ KINDS = (
     "slowfast_4x16_r50",
     "x3d_m",
     "hara_resnet18_3d",
+    "inception_i3d",
 )
 """The smallest size follows from a network's kind, not from its depth."""
 
@@ -222,7 +223,7 @@ def test_a_network_of_windows_at_its_native_size(references, two_blocks_a_stage,
 
 
 @pytest.mark.parametrize(
-    "built", [name for name in NAMES if name not in OTHER_NAMES], indirect=True, scope="module"
+    "built", [name for name in NAMES if name not in ELSEWHERE], indirect=True, scope="module"
 )
 def test_tensors_are_those_of_the_original_in_their_order(built, references, request) -> None:
     name = request.node.callspec.params["built"]

@@ -9,6 +9,7 @@ from typing import Literal
 from voxgraft.models.encoder import Encoder
 from voxgraft.models.entry import ModelEntry
 from voxgraft.models.video.hara_resnet import build_hara
+from voxgraft.models.video.inception import build_inception_i3d
 from voxgraft.models.video.residual_blocks import Middle
 from voxgraft.models.video.residual_network import ResidualPlan, build_residual_network
 from voxgraft.models.video.slowfast import SlowFastPlan, build_slowfast
@@ -228,4 +229,11 @@ ENTRIES: tuple[ModelEntry, ...] = (
     *_slowfast(),
     *_x3d(),
     *_hara(),
+    _entry(
+        "inception_i3d",
+        "inception_i3d",
+        "the first I3D: Inception with kernels inflated to (3, 3, 3) and (7, 7, 7)",
+        "piergiaj/pytorch-i3d pytorch_i3d.InceptionI3d",
+        build_inception_i3d,
+    ),
 )

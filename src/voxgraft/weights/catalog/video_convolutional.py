@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from voxgraft.weights.catalog import video_hara, video_openmmlab
+from voxgraft.weights.catalog import video_hara, video_i3d, video_openmmlab
 from voxgraft.weights.source import InputContract, Source, WebFile
 
 _K400 = "Kinetics-400"
@@ -290,4 +290,5 @@ SOURCES: tuple[Source, ...] = (
     _contrastive("SwAV", 2),
     *video_hara.SOURCES,
     *video_openmmlab.SOURCES,
+    *video_i3d.SOURCES,
 )

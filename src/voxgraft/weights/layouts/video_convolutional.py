@@ -29,6 +29,10 @@ def _hara(architecture: str) -> tuple[Rename, ...]:
     return ()
 
 
+def _inception_i3d(architecture: str) -> tuple[Rename, ...]:
+    return ()
+
+
 def _pytorchvideo(architecture: str) -> tuple[Rename, ...]:
     """Strip the prefix of the files that PySlowFast wrote around PyTorchVideo's networks."""
     return (Rename(r"^model\.(?=blocks\.)", ""),)
@@ -152,6 +156,7 @@ LAYOUTS: Mapping[str, Callable[[str], tuple[Rename | Drop, ...]]] = {
     "pyslowfast": _pyslowfast,
     "mmaction-resnet3d": _mmaction,
     "hara": _hara,
+    "inception-i3d": _inception_i3d,
 }
 
 SIGNS: tuple[tuple[str, Callable[[Collection[str]], bool]], ...] = (
@@ -159,4 +164,5 @@ SIGNS: tuple[tuple[str, Callable[[Collection[str]], bool]], ...] = (
     ("pytorchvideo", _is_pytorchvideo),
     ("pyslowfast", _is_pyslowfast),
     ("mmaction-resnet3d", _is_mmaction),
+    ("inception-i3d", lambda names: "Conv3d_1a_7x7.conv3d.weight" in names),
 )
