@@ -366,3 +366,47 @@ def test_layouts_never_rename_the_networks_own_tensors() -> None:
                     assert rule.rename(name) == name
                 elif isinstance(rule, Drop):
                     assert not rule.chooses(name)
+
+
+@pytest.mark.parametrize("axes", ["RAS", "SPL", "LPS", "ASR"])
+@pytest.mark.parametrize("name", ["segresnet", "swin_unetr", "unetr"])
+def test_a_body_is_turned_as_it_was_in_training(name, axes, monai_runs, fill) -> None:
+    """A network with ``axes`` gives for a volume what MONAI's gives for the volume turned."""
+    case = PAIRS[name]
+    original = fill(case.original())
+    encoder = case.encoder()
+    encoder.set_axes(axes)
+    network = build_segmentation(encoder, 3, decoder="native", input_mean=0.0, input_sd=1.0)
+    placed = {
+        _place(key, case.head, encoder): tensor for key, tensor in original.state_dict().items()
+    }
+    own = network.state_dict()
+    placed |= {key: own[key] for key in ("input_mean", "input_sd")}
+    placed.pop(None, None)
+    network.load_state_dict(placed, strict=True)
+    edge = 64 if name == "swin_unetr" else 32
+    size = {"S": 32, "A": 32, "R": edge}
+    if name == "unetr":
+        # The grid of its positions is 2, 3, 2 along the axes of the training.
+        size = dict(zip("SAR", (32, 32, 32), strict=True))
+        size[{"P": "A", "L": "R"}.get(axes[1], axes[1])] = 48
+    volume = torch.randn(
+        1, encoder.in_channels, *size.values(), generator=torch.Generator().manual_seed(2)
+    )
+    order = {"S": (2, False), "A": (3, False), "R": (4, False)}
+    order |= {"I": (2, True), "P": (3, True), "L": (4, True)}
+    turned = volume.permute(0, 1, *(order[letter][0] for letter in axes))
+    turned = turned.flip([place + 2 for place, letter in enumerate(axes) if order[letter][1]])
+    back = [sorted(range(3), key=lambda place: order[axes[place]][0])[axis] for axis in range(3)]
+    with torch.no_grad():
+        expected = original(turned.contiguous())
+        expected = expected.flip(
+            [place + 2 for place, letter in enumerate(axes) if order[letter][1]]
+        ).permute(0, 1, *(place + 2 for place in back))
+        _assert_equal(network.eval()(volume), expected)
+
+
+def test_axes_that_are_none_are_refused() -> None:
+    for axes in ("RAR", "RA", "XYZ", "", "RASS", "ras"):
+        with pytest.raises(ModelError, match=rf"axes is '{axes}'; expected three letters"):
+            build_segresnet(16, axes=axes)

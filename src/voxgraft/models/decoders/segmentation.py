@@ -14,6 +14,7 @@ from voxgraft.models.decoders.decoder import Decoder
 from voxgraft.models.encoder import Encoder
 from voxgraft.models.initialization import seeded
 from voxgraft.models.network import StandardizedNetwork
+from voxgraft.models.orientation import Oriented
 from voxgraft.types import Size3
 
 _HEAD_SD = 0.01
@@ -133,8 +134,14 @@ class SegmentationNetwork(StandardizedNetwork):
         if any(margins):
             padding = [margin for axis in margins for margin in (0, axis)]
             volume = F.pad(volume, padding, mode="replicate")
-        maps: list[Tensor] = self.decoder(volume, self.encoder.forward_stages(volume))
-        return maps
+        stages = self.encoder.forward_stages(volume)
+        turning = self.encoder if isinstance(self.encoder, Oriented) else None
+        if turning is None or not self.decoder.original_head:
+            maps: list[Tensor] = self.decoder(volume, stages)
+            return maps
+        # The decoder of the same training sees the body from the same side as the encoder.
+        maps = self.decoder(turning.turned(volume), [turning.turned(stage) for stage in stages])
+        return [turning.turned_back(level) for level in maps]
 
 
 def _head(channels: int, outputs: int) -> nn.Conv3d:

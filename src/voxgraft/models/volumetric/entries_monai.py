@@ -13,6 +13,7 @@ from voxgraft.models.volumetric.unetr_vit import build_monai_vit
 
 _SEGRESNET = "monai.networks.nets.SegResNet"
 _SEGRESNET_DS = "monai.networks.nets.segresnet_ds.SegResEncoder"
+_OPTIONS = frozenset({"axes", "seed"})
 _SWIN_UNETR = "monai.networks.nets.SwinUNETR"
 
 
@@ -22,6 +23,7 @@ def _segresnet(filters: int) -> ModelEntry:
         description=f"encoder of SegResNet, {filters} channels at full resolution, blocks 1-2-2-4",
         family="segresnet",
         build=partial(build_segresnet, filters),
+        options=_OPTIONS,
         native="volume",
         reference=_SEGRESNET,
     )
@@ -34,6 +36,7 @@ def _segresnet_ds(filters: int, norm: str) -> ModelEntry:
         "blocks 1-2-2-4-4",
         family="segresnet_ds",
         build=partial(build_segresnet_ds, filters, norm),
+        options=_OPTIONS,
         native="volume",
         reference=_SEGRESNET_DS,
     )
@@ -46,7 +49,7 @@ def _swin_unetr(feature_size: int, v2: bool) -> ModelEntry:
         f"feature size {feature_size}",
         family="swin_unetr",
         build=partial(build_swin_unetr, feature_size, v2),
-        options=frozenset({"drop_path", "seed"}),
+        options=_OPTIONS | {"drop_path"},
         native="volume",
         reference=_SWIN_UNETR,
     )
@@ -69,6 +72,7 @@ ENTRIES: tuple[ModelEntry, ...] = (
         description="MONAI's ViT-B of UNETR: patches of 16x16x16, positions of 96x96x96 voxels",
         family="monai_vit",
         build=build_monai_vit,
+        options=_OPTIONS,
         native="volume",
         reference="monai.networks.nets.ViT",
     ),
@@ -77,6 +81,7 @@ ENTRIES: tuple[ModelEntry, ...] = (
         description="encoder of Models Genesis' 3D U-Net, 64-128-256-512 channels",
         family="genesis_unet",
         build=build_genesis_unet,
+        options=_OPTIONS,
         native="volume",
         reference="github.com/MrGiovanni/ModelsGenesis pytorch/unet3d.py UNet3D",
     ),
@@ -85,6 +90,7 @@ ENTRIES: tuple[ModelEntry, ...] = (
         description="encoder of MONAI's U-Net, 16-32-64-128-256 channels, residual units of two",
         family="residual_unet",
         build=partial(build_residual_unet, (16, 32, 64, 128, 256), 2),
+        options=_OPTIONS,
         native="volume",
         reference="monai.networks.nets.UNet",
     ),
@@ -94,6 +100,7 @@ ENTRIES: tuple[ModelEntry, ...] = (
         "four",
         family="residual_unet",
         build=partial(build_residual_unet, (16, 32, 64, 128, 256, 512), 4),
+        options=_OPTIONS,
         native="volume",
         reference="monai.networks.nets.UNet",
     ),

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from voxgraft.models.declaration import Declaration
 from voxgraft.models.initialization import seeded
 from voxgraft.models.layers.pooling import GlobalPool3d
+from voxgraft.models.orientation import AXES, Oriented
 from voxgraft.models.sequential import SequentialEncoder
 from voxgraft.models.twin import check_options, preferred_size
 from voxgraft.models.volumetric.segresnet import doubling_strides
@@ -46,7 +47,7 @@ class _Down(nn.Module):
         self.maxpool = nn.MaxPool3d(2)
 
 
-class GenesisEncoder(SequentialEncoder):
+class GenesisEncoder(Oriented, SequentialEncoder):
     """The first half of the 3D U-Net of Models Genesis; its tensors have the original's names.
 
     Four stages of two convolutions, with 64, 128, 256 and 512 channels, and max pooling between
@@ -86,11 +87,15 @@ class GenesisEncoder(SequentialEncoder):
         self.global_pool = GlobalPool3d("avg", flatten=True)
 
 
-def build_genesis_unet(*, in_channels: int = 1, seed: int | None = None) -> GenesisEncoder:
+def build_genesis_unet(
+    *, in_channels: int = 1, axes: str = AXES, seed: int | None = None
+) -> GenesisEncoder:
     """Build the encoder of Models Genesis' U-Net with random weights.
 
     Args:
         in_channels: Channels of the volumes.
+        axes: Directions to which the axes of the volumes ran in training ("RAS"); each volume is
+            turned to them.
         seed: Seed of the random weights; None draws from PyTorch's global generator.
 
     Raises:
@@ -98,4 +103,6 @@ def build_genesis_unet(*, in_channels: int = 1, seed: int | None = None) -> Gene
     """
     check_options(in_channels, 0.0)
     with seeded(seed):
-        return GenesisEncoder(in_channels=in_channels)
+        encoder = GenesisEncoder(in_channels=in_channels)
+    encoder.set_axes(axes)
+    return encoder

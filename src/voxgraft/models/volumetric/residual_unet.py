@@ -10,12 +10,13 @@ from torch import nn
 from voxgraft.models.declaration import Declaration
 from voxgraft.models.initialization import seeded
 from voxgraft.models.layers.pooling import GlobalPool3d
+from voxgraft.models.orientation import AXES, Oriented
 from voxgraft.models.sequential import SequentialEncoder
 from voxgraft.models.twin import check_options, preferred_size
 from voxgraft.models.volumetric.segresnet import doubling_strides
 
 
-class ResidualUNetEncoder(SequentialEncoder):
+class ResidualUNetEncoder(Oriented, SequentialEncoder):
     """The first half of MONAI's ``UNet`` with residual units, batch normalization and PReLU.
 
     All stages but the last halve the resolution, the first one too. MONAI nests its stages in one
@@ -79,6 +80,7 @@ def build_residual_unet(
     units: int,
     *,
     in_channels: int = 1,
+    axes: str = AXES,
     seed: int | None = None,
 ) -> ResidualUNetEncoder:
     """Build the encoder of MONAI's U-Net with residual units, with random weights.
@@ -87,6 +89,8 @@ def build_residual_unet(
         channels: Channels of each stage.
         units: Convolutions of each residual unit.
         in_channels: Channels of the volumes.
+        axes: Directions to which the axes of the volumes ran in training ("RAS"); each volume is
+            turned to them.
         seed: Seed of the random weights; None draws from PyTorch's global generator.
 
     Raises:
@@ -94,4 +98,6 @@ def build_residual_unet(
     """
     check_options(in_channels, 0.0)
     with seeded(seed):
-        return ResidualUNetEncoder(in_channels=in_channels, channels=channels, units=units)
+        encoder = ResidualUNetEncoder(in_channels=in_channels, channels=channels, units=units)
+    encoder.set_axes(axes)
+    return encoder

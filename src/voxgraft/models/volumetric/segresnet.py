@@ -8,6 +8,7 @@ from typing import Any
 from voxgraft.models.declaration import Declaration
 from voxgraft.models.initialization import seeded
 from voxgraft.models.layers.pooling import GlobalPool3d
+from voxgraft.models.orientation import AXES, Oriented
 from voxgraft.models.sequential import SequentialEncoder
 from voxgraft.models.twin import check_options, preferred_size
 from voxgraft.types import Size3
@@ -21,7 +22,7 @@ def doubling_strides(count: int, first: int = 1) -> tuple[Size3, ...]:
     return tuple((step, step, step) for step in steps)
 
 
-class SegResNetEncoder(SequentialEncoder):
+class SegResNetEncoder(Oriented, SequentialEncoder):
     """The first half of MONAI's SegResNet; its tensors have MONAI's names.
 
     Residual blocks with group normalization before each convolution; a stage begins with a
@@ -82,6 +83,7 @@ def build_segresnet(
     blocks_down: tuple[int, ...] = (1, 2, 2, 4),
     *,
     in_channels: int = 1,
+    axes: str = AXES,
     seed: int | None = None,
 ) -> SegResNetEncoder:
     """Build the encoder of MONAI's SegResNet with random weights.
@@ -90,6 +92,8 @@ def build_segresnet(
         init_filters: Channels of the first stage; a multiple of 8.
         blocks_down: Residual blocks of each stage.
         in_channels: Channels of the volumes.
+        axes: Directions to which the axes of the volumes ran in training ("RAS"); each volume is
+            turned to them.
         seed: Seed of the random weights; None draws from PyTorch's global generator.
 
     Raises:
@@ -97,12 +101,14 @@ def build_segresnet(
     """
     check_options(in_channels, 0.0)
     with seeded(seed):
-        return SegResNetEncoder(
+        encoder = SegResNetEncoder(
             in_channels=in_channels, init_filters=init_filters, blocks_down=blocks_down
         )
+    encoder.set_axes(axes)
+    return encoder
 
 
-class SegResNetDSEncoder(SequentialEncoder):
+class SegResNetDSEncoder(Oriented, SequentialEncoder):
     """MONAI's SegResEncoder, the first half of SegResNetDS; its tensors have MONAI's names.
 
     As :class:`SegResNetEncoder`, with batch or instance normalization, and with the reductions at
@@ -170,6 +176,7 @@ def build_segresnet_ds(
     blocks_down: tuple[int, ...] = (1, 2, 2, 4, 4),
     *,
     in_channels: int = 1,
+    axes: str = AXES,
     seed: int | None = None,
 ) -> SegResNetDSEncoder:
     """Build MONAI's SegResEncoder with random weights.
@@ -179,6 +186,8 @@ def build_segresnet_ds(
         norm: ``"batch"`` (CT-FM) or ``"instance"`` (VISTA3D).
         blocks_down: Residual blocks of each stage.
         in_channels: Channels of the volumes.
+        axes: Directions to which the axes of the volumes ran in training ("RAS"); each volume is
+            turned to them.
         seed: Seed of the random weights; None draws from PyTorch's global generator.
 
     Raises:
@@ -186,6 +195,8 @@ def build_segresnet_ds(
     """
     check_options(in_channels, 0.0)
     with seeded(seed):
-        return SegResNetDSEncoder(
+        encoder = SegResNetDSEncoder(
             in_channels=in_channels, init_filters=init_filters, blocks_down=blocks_down, norm=norm
         )
+    encoder.set_axes(axes)
+    return encoder

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from voxgraft.models.declaration import Declaration, Positions
-from voxgraft.models.encoder import Encoder
 from voxgraft.models.initialization import seeded
+from voxgraft.models.orientation import AXES, Oriented
 from voxgraft.models.twin import check_options, preferred_size
 from voxgraft.models.volumetric.segresnet import doubling_strides
 from voxgraft.types import Size3
@@ -99,7 +99,7 @@ def _normalized(x: Tensor) -> Tensor:
     return F.layer_norm(last, last.shape[-1:]).movedim(-1, 1)
 
 
-class SwinUNETREncoder(Encoder):
+class SwinUNETREncoder(Oriented):
     """The Swin transformer of Swin UNETR; its tensors have MONAI's names, ``swinViT.*``.
 
     Five maps: the patch embedding and the four stages, each normalized over its channels without
@@ -183,7 +183,7 @@ class SwinUNETREncoder(Encoder):
         """
         self.check_input(x)
         swin = self.swinViT
-        x = self.run_block("swinViT.patch_embed", swin.patch_embed, x)
+        x = self.run_block("swinViT.patch_embed", swin.patch_embed, self.turned(x))
         maps = [_normalized(x)]
         for stage in range(1, len(self.declaration.strides)):
             if self.v2:
@@ -192,7 +192,7 @@ class SwinUNETREncoder(Encoder):
             name = f"swinViT.layers{stage}.0"
             x = self.run_block(name, partial(_run_stage, self.get_submodule(name)), x)
             maps.append(_normalized(x))
-        return maps
+        return [self.turned_back(stage) for stage in maps]
 
     def pool(self, features: Float[Tensor, "b f e i j"]) -> Float[Tensor, "b n"]:
         """Return the mean of the map."""
@@ -205,6 +205,7 @@ def build_swin_unetr(
     depths: tuple[int, ...] = (2, 2, 2, 2),
     *,
     in_channels: int = 1,
+    axes: str = AXES,
     drop_path: float = 0.0,
     seed: int | None = None,
 ) -> SwinUNETREncoder:
@@ -215,6 +216,8 @@ def build_swin_unetr(
         v2: Whether a residual convolution block stands before each stage.
         depths: Transformer blocks of each stage.
         in_channels: Channels of the volumes.
+        axes: Directions to which the axes of the volumes ran in training ("RAS"); each volume is
+            turned to them.
         drop_path: Probability of stochastic depth in the deepest block.
         seed: Seed of the random weights; None draws from PyTorch's global generator.
 
@@ -223,10 +226,12 @@ def build_swin_unetr(
     """
     check_options(in_channels, drop_path)
     with seeded(seed):
-        return SwinUNETREncoder(
+        encoder = SwinUNETREncoder(
             in_channels=in_channels,
             feature_size=feature_size,
             v2=v2,
             depths=depths,
             drop_path=drop_path,
         )
+    encoder.set_axes(axes)
+    return encoder

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from voxgraft.models.declaration import Declaration, Positions
-from voxgraft.models.encoder import Encoder
 from voxgraft.models.initialization import seeded
+from voxgraft.models.orientation import AXES, Oriented
 from voxgraft.models.twin import check_options, preferred_size
 from voxgraft.types import Size3
 
@@ -78,7 +78,7 @@ class _Block(nn.Module):
         return out
 
 
-class MonaiViT(Encoder):
+class MonaiViT(Oriented):
     """MONAI's ``ViT`` without class token; its tensors have MONAI's names.
 
     ``forward_stages`` gives what UNETR's decoder takes: the tokens after a third, a bit more than
@@ -175,14 +175,15 @@ class MonaiViT(Encoder):
             ModelError: As ``forward_features``.
         """
         self.check_input(x)
-        tokens, grid = self._embed(x)
+        tokens, grid = self._embed(self.turned(x))
         kept = []
         for number, block in enumerate(self.blocks, start=1):
             tokens = self.run_block(f"blocks.{number - 1}", block, tokens)
             if number in self.taps:
                 kept.append(tokens)
         kept.append(self.norm(tokens))
-        return [state.transpose(1, 2).reshape(len(state), -1, *grid).contiguous() for state in kept]
+        maps = [state.transpose(1, 2).reshape(len(state), -1, *grid) for state in kept]
+        return [self.turned_back(stage.contiguous()) for stage in maps]
 
     def pool(self, features: Float[Tensor, "b f e i j"]) -> Float[Tensor, "b n"]:
         """Return the mean of the tokens."""
@@ -197,6 +198,7 @@ def build_monai_vit(
     heads: int = 12,
     *,
     in_channels: int = 1,
+    axes: str = AXES,
     seed: int | None = None,
 ) -> MonaiViT:
     """Build MONAI's vision transformer with random weights.
@@ -208,6 +210,8 @@ def build_monai_vit(
         depth: Number of blocks; at least 6, so that the four maps are of different blocks.
         heads: Attention heads of each block.
         in_channels: Channels of the volumes.
+        axes: Directions to which the axes of the volumes ran in training ("RAS"); each volume is
+            turned to them.
         seed: Seed of the random weights; None draws from PyTorch's global generator.
 
     Raises:
@@ -215,7 +219,7 @@ def build_monai_vit(
     """
     check_options(in_channels, 0.0)
     with seeded(seed):
-        return MonaiViT(
+        encoder = MonaiViT(
             in_channels=in_channels,
             img_size=img_size,
             patch=patch,
@@ -223,3 +227,5 @@ def build_monai_vit(
             depth=depth,
             heads=heads,
         )
+    encoder.set_axes(axes)
+    return encoder
