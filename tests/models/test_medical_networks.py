@@ -14,6 +14,8 @@ from itertools import count
 import pytest
 import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from monai.networks.nets.resnet import ResNet, ResNetBlock, ResNetBottleneck
 from torch import Tensor, nn
 from torch.nn import functional
@@ -171,6 +173,38 @@ def test_nnunets_encoders_are_those_of_dynamic_network_architectures(kind: str) 
     assert ours.declaration.strides == ((1, 1, 1), (1, 2, 2), (2, 4, 4), (4, 4, 8))
 
 
+@st.composite
+def plans(draw: st.DrawFn) -> dict[str, list[object]]:
+    stages = draw(st.integers(2, 6))
+    sizes = st.lists(st.sampled_from([1, 3, 5]), min_size=3, max_size=3)
+    steps = st.lists(st.integers(1, 3), min_size=3, max_size=3)
+    every = {"min_size": stages, "max_size": stages}
+    return {
+        "features": draw(st.lists(st.integers(1, 6), **every)),
+        "blocks": draw(st.lists(st.integers(1, 3), **every)),
+        "kernels": draw(st.lists(sizes, **every)),
+        "strides": draw(st.lists(steps, **every)),
+    }
+
+
+@settings(max_examples=15, deadline=None)
+@given(lists=plans(), name=st.sampled_from(["nnunet_3d", "nnunet_resenc_3d"]))
+def test_a_network_of_any_plan_is_what_it_declares(
+    lists: dict[str, list[object]], name: str
+) -> None:
+    with torch.device("meta"):
+        network = build_encoder(name, **lists).eval()
+    facts = network.declaration
+    for size in (facts.min_size, facts.preferred_size, [n + 3 for n in facts.min_size]):
+        stages = network.forward_stages(torch.empty(1, 1, *size, device="meta"))
+        assert [stage.shape[1] for stage in stages] == lists["features"]
+        rounded = [
+            tuple(-(-edge // step) for edge, step in zip(size, stride, strict=True))
+            for stride in facts.strides
+        ]
+        assert [tuple(stage.shape[2:]) for stage in stages] == rounded
+
+
 def penet_reference(state: Mapping[str, Tensor], x: Tensor) -> list[Tensor]:
     """PENet's stages, of its tensors alone."""
 
@@ -284,6 +318,7 @@ def test_penet_leaves_blocks_out_in_training_only() -> None:
         ({"kernels": [[2, 3, 3]] * 6}, r"kernels\[0\] is \(2, 3, 3\), expected three odd"),
         ({"strides": [[2, 2]] * 6}, r"strides\[5\] is \(2, 2\), expected three whole numbers"),
         ({"strides": 2}, "strides is 2, expected a list"),
+        ({"features": [10**12] * 6}, r"features\[0\] is 1000000000000, .* from 1 to 4096"),
     ],
 )
 def test_impossible_plans_are_named(options: dict[str, object], message: str) -> None:

@@ -9,6 +9,9 @@ from typing import cast
 from voxgraft.errors import ModelError, raise_faults
 from voxgraft.types import Size3
 
+_MOST = 4096
+"""Largest entry of a list: beyond it lies a slip, which would ask for memory without end."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class NnUNetPlan:
@@ -69,7 +72,7 @@ def _list(name: str, value: object, faults: list[str]) -> tuple[object, ...]:
     for stage, entry in enumerate(cast(Sequence[object], value)):
         if name in ("features", "blocks"):
             fits = _is_count(entry)
-            expected = "a whole number of at least 1"
+            expected = f"a whole number from 1 to {_MOST}"
         else:
             if _is_list(entry):
                 entry = tuple(cast(Sequence[object], entry))
@@ -80,7 +83,7 @@ def _list(name: str, value: object, faults: list[str]) -> tuple[object, ...]:
                 and all(_is_count(size) and (not odd or cast(int, size) % 2) for size in entry)
             )
             kind = "odd whole numbers" if odd else "whole numbers"
-            expected = f"three {kind} of at least 1, (depth, height, width)"
+            expected = f"three {kind} from 1 to {_MOST}, (depth, height, width)"
         if not fits:
             faults.append(f"{name}[{stage}] is {entry!r}, expected {expected}")
         entries.append(entry)
@@ -92,7 +95,7 @@ def _is_list(value: object) -> bool:
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MOST
 
 
 def isotropic(features: tuple[int, ...], blocks: tuple[int, ...]) -> NnUNetPlan:
