@@ -4,19 +4,27 @@ from voxgraft.grafting.deflation import Deflated, deflate
 from voxgraft.grafting.graft import Graft, graft, save_graft
 from voxgraft.grafting.networks import network_of
 from voxgraft.grafting.plan import Norm
+from voxgraft.grafting.propose import Proposal, graft_by_rules, propose, source_by_rules
 from voxgraft.grafting.recognition import find_source, inspect_file
 from voxgraft.grafting.segmentation import SegmentationGraft, graft_segmentation
+from voxgraft.grafting.statistics import StatisticsCheck, check_statistics
 
 __all__ = [
     "Deflated",
     "Graft",
     "Norm",
+    "Proposal",
     "SegmentationGraft",
+    "StatisticsCheck",
+    "check_statistics",
     "deflate",
     "find_source",
     "graft",
+    "graft_by_rules",
     "graft_segmentation",
     "inspect_file",
     "network_of",
+    "propose",
     "save_graft",
+    "source_by_rules",
 ]
