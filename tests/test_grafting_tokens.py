@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from voxgraft.errors import GraftError
-from voxgraft.grafting import graft, save_graft
+from voxgraft.grafting import deflate, graft, save_graft
 from voxgraft.models import build_encoder
 from voxgraft.weights import GraftReport
 from voxgraft.weights.convert import ResizePositions
@@ -111,9 +111,7 @@ def test_positions_of_another_grid(
     result = graft(f"timm:test_vit@{path}", "test_vit_3d", model_options=options)
     if how is None:
         assert "pos_embed" in {verdict["name"] for verdict in result.report.loaded}
-        assert torch.equal(
-            result.encoder.state_dict()["pos_embed"], load_file(path)["pos_embed"]
-        )
+        assert torch.equal(result.encoder.state_dict()["pos_embed"], load_file(path)["pos_embed"])
     else:
         assert _how(result.report, "pos_embed") == how
     assert result.report.parity.relative_error is not None
@@ -176,3 +174,37 @@ def test_a_transposed_projection_is_found(tmp_path: Path) -> None:
     save_file(state, path)
     with pytest.raises(GraftError, match="it seems transposed"):
         graft(f"timm:test_vit@{path}", encoder)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("test_vit", {}),
+        ("test_vit", {"input_size": (64, 96, 64), "patch_depth": 4}),
+        ("test_vit3", {"patch_size": 8, "input_size": (32, 32, 48)}),
+    ],
+)
+def test_a_trained_twin_becomes_timms_network_again(name: str, options: dict[str, object]) -> None:
+    """What depth learned by itself is left out; for one plane the network gives the same."""
+    encoder = build_encoder(f"{name}_3d", seed=0, **options)
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    report = deflate(encoder).report
+    assert report.coverage == 1.0
+    assert "(those of one plane)" in _how(report, "pos_embed")
+    assert report.parity.relative_error is not None
+    assert report.parity.relative_error < 1e-5
+
+
+@pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256"])
+def test_a_trained_swin_becomes_timms_network_again(name: str) -> None:
+    encoder = build_encoder(f"{name}_3d", seed=0, window_depth=2)
+    with torch.no_grad():
+        for key, parameter in encoder.named_parameters():
+            if "table" in key or "cpb" in key or parameter.ndim == 1:
+                parameter.add_(0.05 * torch.randn_like(parameter))
+    report = deflate(encoder).report
+    assert report.coverage == 1.0
+    assert report.parity.relative_error is not None
+    assert report.parity.relative_error < 1e-5

@@ -10,9 +10,10 @@ from torch import nn
 
 from voxgraft.errors import GraftError
 from voxgraft.models import Encoder
+from voxgraft.models.declaration import Declaration
 from voxgraft.models.depth import check_choice
 from voxgraft.models.layers.acs import laid_axially
-from voxgraft.weights.convert import DEFLATIONS, Deflate, Deflation, convert
+from voxgraft.weights.convert import DEFLATIONS, Deflate, Deflation, FlattenPositions, convert
 from voxgraft.weights.parity import TOLERANCE, compare_features, parity_probe, probe_size
 from voxgraft.weights.report import NOT_CHECKED, GraftReport, Parity
 
@@ -31,8 +32,9 @@ def deflate(encoder: Encoder, *, method: Deflation = "sum", check_parity: bool =
 
     By ``"sum"`` the 2D network gives, for an image, what the twin gives for a volume of which every
     slice is that image (with replicated depth padding), whatever the twin was trained on; this is
-    checked. By ``"center"`` each kernel keeps its middle slice alone. The kernels of an ACS twin
-    are 2D already.
+    checked. Of a transformer that holds for volumes of one patch: what it learned of distances
+    along depth is left out. By ``"center"`` each kernel keeps its middle slice alone. The kernels
+    of an ACS twin are 2D already.
 
     Args:
         encoder: The twin, on the CPU; it stays as it is.
@@ -59,7 +61,7 @@ def deflate(encoder: Encoder, *, method: Deflation = "sum", check_parity: bool =
     converted = convert(
         encoder.state_dict(),
         {name: tuple(tensor.shape) for name, tensor in own.items()},
-        [Deflate(method)],
+        [Deflate(method), *_flattening(declared)],
         source=f"the {declared.twin_of} twin",
         model=f"timm's {declared.twin_of}",
         method=method if declared.convolution == "full" else "acs",
@@ -73,9 +75,19 @@ def deflate(encoder: Encoder, *, method: Deflation = "sum", check_parity: bool =
     return Deflated(network=network, report=replace(converted.report, parity=parity))
 
 
+def _flattening(declared: Declaration) -> list[FlattenPositions]:
+    return [
+        FlattenPositions(name=table.name, kind=table.kind, grid=table.grid, prefix=table.prefix)
+        for table in declared.positions
+    ]
+
+
 def _compare(encoder: Encoder, network: nn.Module) -> Parity:
     declared = encoder.declaration
     size = probe_size(declared.min_size, declared.strides[-1])
+    if declared.positions:
+        # Planes of tokens may have learned of their distance: an image is one of them.
+        size = (declared.strides[0][0], *size[1:])
     image, volume = parity_probe(encoder.in_channels, encoder.in_channels, size, "sum")
     training = encoder.training
     reference: Any = network  # timm's networks are untyped

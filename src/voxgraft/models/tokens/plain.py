@@ -117,14 +117,20 @@ class ViT3D(Encoder):
         return 0 if self._apart else self._prefix
 
     def build_reference(self) -> nn.Module:
-        """Build timm's 2D network with this encoder's channels, for a parity check.
+        """Build timm's 2D network with this encoder's channels, patches and grid of the plane.
 
         Raises:
             ModelError: If this network is not a twin.
         """
         if self.declaration.twin_of is None:
             return super().build_reference()
-        return build_image_reference(self.declaration.twin_of, in_channels=self.in_channels)
+        _, height, width = self.declaration.strides[0]
+        return build_image_reference(
+            self.declaration.twin_of,
+            in_channels=self.in_channels,
+            patch_size=(height, width),
+            img_size=(self.grid[1] * height, self.grid[2] * width),
+        )
 
     def forward_features(self, x: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b f e i j"]:
         """Return the final tokens of the patches on their grid.

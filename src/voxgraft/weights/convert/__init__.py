@@ -8,6 +8,7 @@ from voxgraft.weights.convert.inflate import INFLATIONS, Inflation, inflate_kern
 from voxgraft.weights.convert.patches import ResizePatch, resize_patch
 from voxgraft.weights.convert.positions import (
     DeepenCoordinates,
+    FlattenPositions,
     ResizePositions,
     ResizeRelativePositions,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "Deflate",
     "Deflation",
     "Drop",
+    "FlattenPositions",
     "FoldChannels",
     "Fresh",
     "Inflate",

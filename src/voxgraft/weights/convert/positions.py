@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -199,3 +200,40 @@ class DeepenCoordinates:
             return None
         depth = tensor.new_zeros(len(tensor), 1)
         return torch.cat([depth, tensor], dim=1), "offsets (h, w) to (d, h, w), depth at zero"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlattenPositions:
+    """Make a table of a volume's positions one of images: what the volume network has for a plane.
+
+    Of absolute positions, the planes become one as the network itself makes them for a volume that
+    is one token deep; of a window's offsets, and of the layer of a network of offsets, that within
+    a plane stays.
+    """
+
+    name: str
+    """The name of the table."""
+    kind: Literal["absolute", "relative", "coordinates"]
+    grid: Size3
+    """The volume network's grid of tokens, or its window."""
+    prefix: int = 0
+    """Rows before those of the tokens."""
+
+    def adapt(self, name: str, tensor: Tensor, shape: Shape) -> tuple[Tensor, str] | None:
+        """Return the flat table and how, or None if the rule has nothing to do."""
+        if name != self.name or tuple(tensor.shape) == shape:
+            return None
+        if self.kind == "coordinates":
+            return tensor[:, 1:], "offsets (d, h, w) to (h, w)"
+        if self.kind == "relative":
+            depth, height, width = (2 * size - 1 for size in self.grid)
+            within = tensor.reshape(depth, height * width, -1)[depth // 2]
+            return within, _flat("relative positions of windows", self.grid)
+        rows = tensor.reshape(-1, tensor.shape[-1])
+        plane = resize_table(rows[self.prefix :], self.grid, (1, *self.grid[1:]))
+        whole = torch.cat([rows[: self.prefix], plane])
+        return whole.reshape(*tensor.shape[:-2], *whole.shape), _flat("positions", self.grid)
+
+
+def _flat(kind: str, grid: Size3) -> str:
+    return f"{kind} {_shown(grid)} to {_shown(grid[1:])} (those of one plane)"

@@ -20,6 +20,7 @@ from voxgraft.weights.convert.inflate import Inflation, inflate_kernel
 from voxgraft.weights.convert.patches import ResizePatch
 from voxgraft.weights.convert.positions import (
     DeepenCoordinates,
+    FlattenPositions,
     ResizePositions,
     ResizeRelativePositions,
 )
@@ -231,6 +232,7 @@ Adapting = (
     | ResizePositions
     | ResizeRelativePositions
     | DeepenCoordinates
+    | FlattenPositions
     | ShiftVariance
     | Deflate
     | TakeChannels
