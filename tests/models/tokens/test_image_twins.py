@@ -34,7 +34,7 @@ def uneven(network: nn.Module) -> nn.Module:
             noise = torch.randn(parameter.shape, generator=generator)
             if parameter.ndim == 1:
                 parameter.add_(0.1 * noise)
-                elif parameter.ndim in (2, 4, 5):
+            elif parameter.ndim in (2, 4, 5):
                 parameter.copy_(noise * parameter[0].numel() ** -0.5)
             else:
                 parameter.copy_(noise)
