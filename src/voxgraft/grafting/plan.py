@@ -12,6 +12,7 @@ import torch
 from voxgraft.errors import GraftError
 from voxgraft.models import Encoder, build_encoder, exchange_norm, model_options
 from voxgraft.models.declaration import Declaration, Positions
+from voxgraft.models.orientation import AXES, Oriented
 from voxgraft.types import Json
 from voxgraft.weights.card import load_card
 from voxgraft.weights.convert import (
@@ -156,6 +157,8 @@ def make_plan(
     if depth_padding is not None:
         options = {**options, "depth_padding": depth_padding}
     usual: Json = {"depth_padding": "zeros"} if "depth_padding" in known else {}
+    if "axes" in known and source.input.axes is not None:
+        usual["axes"] = source.input.axes
     whole = {**usual, **saved, **options}
     return Plan(name=model, options=whole, in_channels=in_channels, norm=norm)
 
@@ -212,6 +215,21 @@ def _resizing(table: Positions, source: Source, declared: Declaration) -> Positi
     )
 
 
+def _axes_notes(source: Source, encoder: Encoder) -> list[str]:
+    """Say from which side the network sees a body, where its weights saw it from another."""
+    trained = source.input.axes
+    if trained is None:
+        return []
+    own = encoder.axes if isinstance(encoder, Oriented) else AXES
+    if own == trained:
+        turned = f"each volume is turned to the axes of the training, {trained}, and maps back"
+        return [] if own == AXES else [turned]
+    return [
+        f"the weights were trained on volumes of the axes {trained}; this network sees them as "
+        f"{own}. The model option axes={trained!r}, where it has one, turns them"
+    ]
+
+
 def guard(how: How, plan: Plan, encoder: Encoder) -> list[str]:
     """Refuse a network of the same tensors that computes something else."""
     source = how.source
@@ -229,7 +247,7 @@ def guard(how: How, plan: Plan, encoder: Encoder) -> list[str]:
                 f"{plan.name!r}. All tensors fit, but the networks differ. "
                 f"Choose {source.architecture!r}."
             )
-        return []
+        return _axes_notes(source, encoder)
     twin, sliced = encoder.declaration.original, encoder.declaration.slices_of
     if twin == source.architecture:
         return []

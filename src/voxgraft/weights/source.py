@@ -61,6 +61,9 @@ _ORIGINS: Mapping[str, type[Origin]] = {
 }
 
 
+_UPRIGHT = dict(zip("SIAPRL", "SSAARR", strict=True))
+
+
 @dataclass(frozen=True, kw_only=True)
 class InputContract:
     """The images that the weights expect."""
@@ -81,8 +84,17 @@ class InputContract:
     z_score: bool = False
     """Whether each scan had its own mean taken away and was divided by its own standard deviation,
     as MRI often is; ``mean`` is then 0, ``sd`` 1 and ``value_range`` what most voxels have."""
+    axes: str | None = None
+    """Where the first, second and third axis of the volumes ran to in training: ``"RAS"`` (right,
+    anterior, superior) or ``"SPL"``, say. Here it is ``"SAR"``. None where it is not known."""
 
     def __post_init__(self) -> None:
+        upright = "".join(sorted(_UPRIGHT.get(letter, "?") for letter in self.axes or "SAR"))
+        if upright != "ARS":
+            raise SourceError(
+                f"an input contract has the axes {self.axes!r}. Expected three letters, one of S "
+                "and I, one of A and P, one of R and L."
+            )
         if not (len(self.mean) == len(self.sd) == self.channels):
             raise SourceError(
                 f"an input contract of {self.channels} channels has {len(self.mean)} means and "

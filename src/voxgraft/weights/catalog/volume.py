@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from voxgraft.weights.catalog import volume_monai
-from voxgraft.weights.catalog.volume_monai import RAS, SWIN_UNETR_DECODER, ct
+from voxgraft.weights.catalog.volume_monai import SWIN_UNETR_DECODER, ct
 from voxgraft.weights.source import BroughtFile, HubFile, InputContract, Source
 
 _UNIVERSAL_HEAD = ("precls_conv", "GAP", "controller", "text_to_vision", "organ_embedding")
@@ -42,7 +42,7 @@ def _universal(
         parameters=62_595_315 if swin else 19_416_417,
         head_parameters=408_705 if swin else 342_817,
         trained_on=trained_on,
-        note=f"{note}; {RAS}",
+        note=note,
     )
 
 
@@ -74,7 +74,7 @@ _SUPREM = (
         parameters=4_701_424,
         head_parameters=544,
         trained_on=_SUPREM_DATA,
-        note=f"{_SUPREM_NOTE}; {RAS}",
+        note=_SUPREM_NOTE,
     ),
     _universal(
         "swin_unetr_48",
@@ -117,7 +117,12 @@ _MODELS_GENESIS = Source(
     paper="arXiv:2004.07882",
     layout="volume",
     input=InputContract(
-        channels=1, mean=(0.0,), sd=(1.0,), window_hu=(-1000.0, 1000.0), size=(32, 64, 64)
+        channels=1,
+        mean=(0.0,),
+        sd=(1.0,),
+        window_hu=(-1000.0, 1000.0),
+        size=(32, 64, 64),
+        axes="LPS",
     ),
     architecture="genesis_unet",
     key_layout="genesis-unet",
@@ -135,11 +140,6 @@ _MODELS_GENESIS = Source(
 
 
 _CT_FM_HEADS = tuple(f"up_layers.{level}.head" for level in range(4))
-_SPL = (
-    "trained on volumes whose axes run to superior, to posterior, to the left; here they run to "
-    "superior, to anterior, to the right"
-)
-
 _CT_FM = (
     Source(
         id="segresnet_ds_batch_32.ct_fm",
@@ -150,14 +150,14 @@ _CT_FM = (
         licence="apache-2.0",
         paper="arXiv:2501.09001",
         layout="volume",
-        input=ct(-1024.0, 2048.0),
+        input=ct(-1024.0, 2048.0, axes="SPL"),
         architecture="segresnet_ds_batch_32",
         key_layout="segresnet-ds",
         stem=("conv_init",),
         head=(),
         parameters=77_760_992,
         trained_on=("NCI Imaging Data Commons",),
-        note=f"pre-trained without labels on 148,000 CT scans by contrast within a scan; {_SPL}",
+        note="pre-trained without labels on 148,000 CT scans by contrast within a scan",
     ),
     Source(
         id="segresnet_ds_batch_32.ct_fm_whole_body",
@@ -168,7 +168,7 @@ _CT_FM = (
         licence="apache-2.0",
         paper="arXiv:2501.09001",
         layout="volume",
-        input=ct(-1024.0, 2048.0),
+        input=ct(-1024.0, 2048.0, axes="SPL"),
         architecture="segresnet_ds_batch_32",
         key_layout="segresnet-ds",
         stem=("conv_init",),
@@ -177,7 +177,7 @@ _CT_FM = (
         parameters=87_220_344,
         head_parameters=57_112,
         trained_on=("NCI Imaging Data Commons", "TotalSegmentator"),
-        note=f"segresnet_ds_batch_32.ct_fm, fine-tuned to segment 117 structures; {_SPL}",
+        note="segresnet_ds_batch_32.ct_fm, fine-tuned to segment 117 structures",
     ),
 )
 
@@ -197,7 +197,7 @@ _VISTA3D = Source(
     parameters=217_964_982,
     head_parameters=704_310,
     trained_on=("VISTA3D's 11,454 CT scans",),
-    note=f"segments 127 structures by class or by points, each with a decoder of its own; {RAS}",
+    note="segments 127 structures by class or by points, each with a decoder of its own",
 )
 
 _BRAINIAC = Source(

@@ -13,12 +13,6 @@ from voxgraft.weights.source import (
     WebFile,
 )
 
-RAS = (
-    "trained on volumes whose axes run to the right, to anterior, to superior; here they run to "
-    "superior, to anterior, to the right"
-)
-"""MONAI's order of axes; a network has seen each body from another side than here."""
-
 SWIN_UNETR_DECODER = (
     *("encoder1", "encoder2", "encoder3", "encoder4", "encoder10"),
     *("decoder5", "decoder4", "decoder3", "decoder2", "decoder1"),
@@ -34,9 +28,16 @@ _PRECT_160K = (
 
 
 def ct(
-    low: float, high: float, spacing_mm: Spacing3 | None = None, size: int | None = None
+    low: float,
+    high: float,
+    spacing_mm: Spacing3 | None = None,
+    size: int | None = None,
+    axes: str = "RAS",
 ) -> InputContract:
-    """Return the contract of CT in one channel, scaled from a window in HU to [0, 1]."""
+    """Return the contract of CT in one channel, scaled from a window in HU to [0, 1].
+
+    MONAI's programs turn scans to axes that run to the right, to anterior, to superior.
+    """
     return InputContract(
         channels=1,
         mean=(0.0,),
@@ -44,6 +45,7 @@ def ct(
         window_hu=(low, high),
         spacing_mm=spacing_mm,
         size=None if size is None else (size, size, size),
+        axes=axes,
     )
 
 
@@ -78,7 +80,7 @@ def _swin_unetr(
         parameters=parameters,
         head_parameters=outputs * (size + 1),
         trained_on=trained_on,
-        note="; ".join(filter(None, (note, RAS))),
+        note=note,
     )
 
 
@@ -95,7 +97,7 @@ _SELF_SUPERVISED = Source(
     head=(),
     parameters=8_062_002,
     trained_on=("HNSCC", "LIDC-IDRI", "LUNA16", "TCIA COVID-19", "TCIA CT Colonography"),
-    note=f"pre-trained without labels on 5,050 CT scans: the transformer alone; {RAS}",
+    note="pre-trained without labels on 5,050 CT scans: the transformer alone",
 )
 
 _BTCV = (
@@ -180,7 +182,7 @@ _VOCO = (
             decoder=SWIN_UNETR_DECODER[:5],
             parameters=parameters,
             trained_on=_PRECT_160K,
-            note=f"pre-trained without labels; no decoder but its first blocks; {RAS}",
+            note="pre-trained without labels; no decoder but its first blocks",
         )
         for size, (letter, parameters) in _VOCO_SSL.items()
     ),
@@ -231,7 +233,7 @@ def _segresnet(
         parameters=parameters,
         head_parameters=outputs * (filters + 1),
         trained_on=trained_on,
-        note=f"{note}; {RAS}",
+        note=note,
     )
 
 
@@ -247,6 +249,7 @@ def _whole_body(tag: str, file: str, spacing_mm: float) -> Source:
             value_range=(-1.0, 1.0),
             spacing_mm=(spacing_mm, spacing_mm, spacing_mm),
             size=(96, 96, 96),
+            axes="RAS",
         ),
         parameters=18_799_401,
         outputs=105,
@@ -336,7 +339,7 @@ def _residual_unet(
         decoder=("up",),
         parameters=parameters,
         trained_on=trained_on,
-        note=f"{note}; {RAS}",
+        note=note,
     )
 
 
@@ -362,6 +365,7 @@ _RESIDUAL_UNETS = (
             value_range=(-2.0, 2.0),
             spacing_mm=(0.5, 0.5, 0.5),
             z_score=True,
+            axes="RAS",
         ),
         parameters=38_165_360,
         trained_on=("Prostate158",),
