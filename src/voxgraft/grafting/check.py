@@ -19,6 +19,7 @@ from voxgraft.models.layers.acs import laid_axially
 from voxgraft.models.slicewise import SlicewiseEncoder
 from voxgraft.types import Size3
 from voxgraft.weights.convert import Rename, ResizePositions, Rule, convert
+from voxgraft.weights.convert.convert import JOINED
 from voxgraft.weights.fetch import SourceTensors
 from voxgraft.weights.parity import (
     TOLERANCE,
@@ -33,6 +34,11 @@ from voxgraft.weights.report import NOT_CHECKED, GraftReport, Parity
 _COUNTER = "num_batches_tracked"
 
 
+def _exact(how: str) -> bool:
+    """Say whether a tensor's values are still those of the file, by how it was adapted."""
+    return all(step.startswith(("stacked of ", "axes of length 1")) for step in how.split("; "))
+
+
 def check_graft(
     how: How, tensors: SourceTensors, plan: Plan, encoder: Encoder, report: GraftReport
 ) -> Parity:
@@ -45,7 +51,10 @@ def check_graft(
     acs = encoder.declaration.convolution == "acs"
     sliced = isinstance(encoder, SlicewiseEncoder) and not direct
     if direct or acs or sliced:
-        wrong = changed_tensors(encoder.state_dict(), tensors.state, report.loaded)
+        exact = [v for v in report.adapted if _exact(v["how"])]
+        wrong = changed_tensors(
+            encoder.state_dict(), tensors.state, [*report.loaded, *(exact if direct else ())]
+        )
         if wrong:
             raise GraftError(
                 f"{len(wrong)} tensors of {plan.name} are not those of {how.source.id!r}, the "
@@ -70,7 +79,7 @@ def check_graft(
         where = f"not checked: {len(fresh or resized)} tensors are {kind}, by a rule"
         return replace(NOT_CHECKED, where=where)
     if direct:
-        return _compare_channels(how, tensors, plan, encoder)
+        return _compare_channels(how, tensors, plan, encoder, report)
     if isinstance(encoder, SlicewiseEncoder):
         # Tables that are in no file (masks, rotations) would have no values without memory.
         held = encoder.state_dict().keys()
@@ -173,17 +182,29 @@ def _compare(
     )
 
 
-def _compare_channels(how: How, tensors: SourceTensors, plan: Plan, encoder: Encoder) -> Parity:
-    """Compare a network whose stem was folded with the same network before that."""
+def _compare_channels(
+    how: How, tensors: SourceTensors, plan: Plan, encoder: Encoder, report: GraftReport
+) -> Parity:
+    """Compare a network whose stem was folded with the same network before that.
+
+    The two share the memory of all other tensors.
+    """
     channels = how.source.input.channels
     if plan.given is not None or encoder.in_channels == channels:
         return replace(NOT_CHECKED, where="not checked: tensors were changed by rules")
-    original = replace(plan, in_channels=channels).build(materialize=True)
-    own = original.state_dict()
-    shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
+    own, stems = encoder.state_dict(), encoder.declaration.stems
+    with torch.device("meta"):
+        original = replace(plan, in_channels=channels).build(materialize=False)
+    shapes = {n: tuple(t.shape) for n, t in original.state_dict().items() if n in stems}
+    parts = [v["from"] for v in (*report.loaded, *report.adapted) if v["name"] in stems]
+    given_stems = {name: tensors.state[name] for part in parts for name in part.split(JOINED)}
     rules = rules_for(how, original)
-    state = convert(tensors.state, shapes, rules, source=how.source.id, model=plan.name).state
-    original.load_state_dict({**own, **state}, strict=True)
+    state = convert(given_stems, shapes, rules, source=how.source.id, model=plan.name).state
+    original.load_state_dict({**own, **state}, strict=True, assign=True)
+    for name, buffer in encoder.named_buffers():
+        if name not in own:
+            path, _, last = name.rpartition(".")
+            original.get_submodule(path).register_buffer(last, buffer, persistent=False)
     original.eval()
     declared = encoder.declaration
     size = probe_size(declared.min_size, declared.strides[-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,6 +15,7 @@ import transformers
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from voxgraft.errors import GraftError
 from voxgraft.grafting import graft
 from voxgraft.models import MODELS, ModelEntry
 from voxgraft.models.tokens.video_blocks import _rotated, rotation
@@ -25,6 +27,7 @@ from voxgraft.models.tokens.video_vit_configs import (
     VJEPA2_LARGE,
 )
 from voxgraft.weights import InputContract, LocalFile, Source
+from voxgraft.weights.convert import convert
 from voxgraft.weights.layouts import key_layout
 
 TOLERANCE = 1e-4  # relative to the largest value; issue 3, "It must show" 1
@@ -321,6 +324,24 @@ def test_one_channel_answers_as_three_equal_ones(prepared: Prepared) -> None:
         clip = volume.expand(-1, 3, -1, -1, -1).transpose(1, 2)
         expected = prepared.case.answer(prepared.reference, clip)[1]
         _assert_close(result.encoder.eval()(volume), expected)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_query_key_and_value_in_another_order_are_found(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch, channels: int
+) -> None:
+    """Where a file has them apart, stacking them wrongly would fit just as well."""
+    module = importlib.import_module("voxgraft.grafting.graft")
+
+    def spoilt(*given: Any, **more: Any) -> Any:
+        converted = convert(*given, **more)
+        name = "blocks.1.attn.qkv.weight"
+        converted.state[name] = converted.state[name].roll(WIDTH, 0)
+        return converted
+
+    monkeypatch.setattr(module, "convert", spoilt)
+    with pytest.raises(GraftError, match=r"the first blocks\.1\.attn\.qkv\.weight"):
+        graft(prepared.source, prepared.source.architecture, in_channels=channels)
 
 
 def test_rotary_positions_are_those_of_v_jepa_2() -> None:
