@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
-from monai.networks.nets.resnet import ResNet, ResNetBlock, ResNetBottleneck
+from monai.networks.nets.resnet import ResNet, ResNetBlock, ResNetBottleneck, resnet50
 from torch import Tensor, nn
 
 from voxgraft.models import build_encoder
@@ -59,6 +59,11 @@ def merlin(blocks: list[int], classes: int, *, with_text: bool) -> State:
         "encode_text.linear_layer.weight": torch.ones(3, 4),
         "encode_text.linear_layer.bias": torch.ones(3),
     }
+
+
+def fmcib() -> State:
+    network = resnet50(n_input_channels=1, widen_factor=2, conv1_t_stride=2, feed_forward=False)
+    return network.state_dict(keep_vars=True)
 
 
 def penet(classes: int, *, old_names: bool) -> State:
@@ -162,6 +167,8 @@ def published(source: Source) -> State:
     if family == "merlin_resnet152":
         text = tag == "abdominal_ct"
         return merlin([3, 8, 36, 3], 1692 if text else 6, with_text=text)
+    if family == "fmcib_resnet50":
+        return fmcib()
     if family == "penet":
         return penet(600 if tag == "kinetics600" else 1, old_names=tag == "kinetics600")
     if family == "nnunet_resenc":

@@ -15,7 +15,8 @@ from torch import Tensor
 from voxgraft.errors import GraftError
 from voxgraft.grafting import graft, save_graft
 from voxgraft.models.volumetric.medical_resnet import build_merlin
-from voxgraft.weights import SOURCES, Source, resolve_source
+from voxgraft.weights import SOURCES, Source, naming_rules, read_state_dict, resolve_source
+from voxgraft.weights.convert import convert
 from voxgraft.weights.layouts import key_layout
 from voxgraft.weights.source import LocalFile
 
@@ -157,6 +158,22 @@ def test_stunet_from_an_old_nnunet_checkpoint(
     assert result.report.coverage == 1.0
     assert len(result.report.adapted) == (0 if channels == 1 else 2)
     assert result.report.parity.relative_error is not None
+
+
+@pytest.mark.parametrize("prefix", ["", "trunk.", "model.trunk."])
+def test_fmcibs_trunk_is_found(tmp_path: Path, prefix: str) -> None:
+    trunk = {f"{prefix}layer4.0.conv3.weight": torch.ones(2, 2, 1, 1, 1)}
+    head = {f"{prefix.replace('trunk.', 'heads.')}0.weight": torch.ones(2)}
+    path = tmp_path / "model_weights.torch"
+    if prefix:
+        torch.save({"state_dict": {**trunk, **head}}, path)
+    else:
+        torch.save({"trunk_state_dict": trunk, "head_state_dict": head}, path)
+    state = read_state_dict(path)
+    assert key_layout(state) == ("fmcib" if prefix else "timm")
+    targets = {"layer4.0.conv3.weight": (2, 2, 1, 1, 1)}
+    report = convert(state, targets, naming_rules(SOURCES.get("fmcib_resnet50.deeplesion"))).report
+    assert (report.coverage, len(report.dropped)) == (1.0, bool(prefix))
 
 
 def test_merlin_without_its_text(tmp_path: Path, files: ModuleType) -> None:

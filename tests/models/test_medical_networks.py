@@ -16,13 +16,13 @@ import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from monai.networks.nets.resnet import ResNet, ResNetBlock, ResNetBottleneck
+from monai.networks.nets.resnet import ResNet, ResNetBlock, ResNetBottleneck, resnet50
 from torch import Tensor, nn
 from torch.nn import functional
 
 from voxgraft.errors import ModelError
 from voxgraft.models import Encoder, build_encoder
-from voxgraft.models.volumetric.medical_resnet import build_medicalnet, build_merlin
+from voxgraft.models.volumetric.medical_resnet import build_fmcib, build_medicalnet, build_merlin
 from voxgraft.models.volumetric.nnunet import build_nnunet
 from voxgraft.models.volumetric.nnunet_plan import PLAIN_6, RESIDUAL_6
 from voxgraft.models.volumetric.penet import build_penet
@@ -138,6 +138,17 @@ def test_merlin_is_monais_resnet_with_an_inflated_stem() -> None:
     with torch.no_grad():
         for found, wanted in zip(ours.forward_stages(x), expected, strict=True):
             assert_close(found, wanted)
+        assert_close(ours(x), reference(x))
+
+
+def test_fmcib_is_monais_resnet_of_twice_the_width() -> None:
+    reference = fill(
+        resnet50(n_input_channels=1, widen_factor=2, conv1_t_stride=2, feed_forward=False)
+    )
+    ours = build_fmcib().eval()
+    ours.load_state_dict(reference.state_dict(), strict=True)
+    x = volume(1, 1, 19, 25, 33)
+    with torch.no_grad():
         assert_close(ours(x), reference(x))
 
 

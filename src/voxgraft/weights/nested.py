@@ -20,6 +20,7 @@ WRAPPERS = (
     "module",
     "weights",
     "params",
+    "trunk_state_dict",
     "teacher",
     "student",
     "target_encoder",

@@ -9,6 +9,7 @@ from voxgraft.models.entry import ModelEntry
 from voxgraft.models.volumetric.medical_resnet import (
     Blocks,
     Shortcut,
+    build_fmcib,
     build_medicalnet,
     build_merlin,
 )
@@ -89,6 +90,14 @@ ENTRIES: tuple[ModelEntry, ...] = (
         build=build_merlin,
         native="volume",
         reference="merlin.models.i3res.I3ResNet",
+    ),
+    ModelEntry(
+        name="fmcib_resnet50_3d",
+        description="encoder of FMCIB, for lesions in CT: ResNet-50 of twice the width",
+        family="fmcib",
+        build=build_fmcib,
+        native="volume",
+        reference="monai.networks.nets.resnet50",
     ),
     ModelEntry(
         name="penet_3d",

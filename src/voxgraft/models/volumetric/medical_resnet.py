@@ -1,4 +1,4 @@
-"""The 3D ResNets of MedicalNet and Merlin."""
+"""The 3D ResNets of MedicalNet, Merlin and FMCIB."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from voxgraft.models.twin import check_options, preferred_size
 from voxgraft.types import Size3
 
 Shortcut = Literal["A", "B"]
+AnyShortcut = Shortcut | Literal["B with bias"]
 Blocks = tuple[int, int, int, int]
 
 _WIDTHS = (64, 128, 256, 512)
@@ -56,13 +57,14 @@ class ChannelPadding(nn.Module):
         return functional.pad(x, (0, 0, 0, 0, 0, 0, 0, self.out_channels - x.shape[1]))
 
 
-def _shortcut(kind: Shortcut, before: int, after: int, stride: int) -> nn.Module | None:
+def _shortcut(kind: AnyShortcut, before: int, after: int, stride: int) -> nn.Module | None:
     if before == after and stride == 1:
         return None
     if kind == "A":
         return ChannelPadding(after, stride)
+    biased = kind == "B with bias"
     return nn.Sequential(
-        nn.Conv3d(before, after, 1, stride=stride, bias=False), nn.BatchNorm3d(after)
+        nn.Conv3d(before, after, 1, stride=stride, bias=biased), nn.BatchNorm3d(after)
     )
 
 
@@ -71,7 +73,7 @@ class BasicBlock(nn.Module):
 
     expansion = 1
 
-    def __init__(self, before: int, width: int, stage: Stage, shortcut: Shortcut) -> None:
+    def __init__(self, before: int, width: int, stage: Stage, shortcut: AnyShortcut) -> None:
         """Make the block; only its first convolution has the stride."""
         super().__init__()
         dilation = stage.dilation
@@ -96,7 +98,7 @@ class Bottleneck(nn.Module):
 
     expansion = 4
 
-    def __init__(self, before: int, width: int, stage: Stage, shortcut: Shortcut) -> None:
+    def __init__(self, before: int, width: int, stage: Stage, shortcut: AnyShortcut) -> None:
         """Make the block; its 3x3x3 convolution has the stride."""
         super().__init__()
         dilation, after = stage.dilation, width * self.expansion
@@ -127,13 +129,15 @@ class Plan:
     block: type[BasicBlock] | type[Bottleneck]
     blocks: Blocks
     stages: tuple[Stage, ...]
-    shortcut: Shortcut
+    shortcut: AnyShortcut
     kernel: Size3
     """Of the first convolution."""
     stride: Size3
     """Of the first convolution."""
     head: str
     reference: str
+    widening: int = 1
+    """How many times wider than usual all maps are."""
 
 
 class MedicalResNet(SequentialEncoder):
@@ -149,12 +153,13 @@ class MedicalResNet(SequentialEncoder):
             step = 2 * stage.stride if index == 0 else stage.stride
             last = reductions[-1]
             reductions.append((last[0] * step, last[1] * step, last[2] * step))
-        channels = tuple(width * plan.block.expansion for width in _WIDTHS)
+        widths = tuple(width * plan.widening for width in _WIDTHS)
+        channels = tuple(width * plan.block.expansion for width in widths)
         declaration = Declaration(
             family=plan.family,
             stem="conv1.weight",
             head=plan.head,
-            feature_channels=(_WIDTHS[0], *channels),
+            feature_channels=(widths[0], *channels),
             strides=tuple(reductions),
             num_features=channels[-1],
             min_size=(1, 1, 1),
@@ -173,14 +178,14 @@ class MedicalResNet(SequentialEncoder):
         depth, height, width = plan.kernel
         padding = (depth // 2, height // 2, width // 2)
         self.conv1 = nn.Conv3d(
-            in_channels, _WIDTHS[0], plan.kernel, plan.stride, padding=padding, bias=False
+            in_channels, widths[0], plan.kernel, plan.stride, padding=padding, bias=False
         )
-        self.bn1 = nn.BatchNorm3d(_WIDTHS[0])
+        self.bn1 = nn.BatchNorm3d(widths[0])
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool3d(3, stride=2, padding=1)
-        before = _WIDTHS[0]
+        before = widths[0]
         for number, (stage, width, count) in enumerate(
-            zip(plan.stages, _WIDTHS, plan.blocks, strict=True), start=1
+            zip(plan.stages, widths, plan.blocks, strict=True), start=1
         ):
             rest = Stage(dilation=stage.dilation)
             layers = [plan.block(before, width, stage, plan.shortcut)]
@@ -270,6 +275,39 @@ def build_merlin(
         stride=(1, 2, 2),
         head="classifier",
         reference="merlin.models.i3res.I3ResNet",
+    )
+    return _build(plan, in_channels, seed)
+
+
+def build_fmcib(
+    blocks: Blocks = (3, 4, 6, 3), *, in_channels: int = 1, seed: int | None = None
+) -> MedicalResNet:
+    """Build the encoder of FMCIB, a ResNet of twice the width, with random weights.
+
+    Args:
+        blocks: Number of bottlenecks in each of the four stages.
+        in_channels: Channels of the volumes.
+        seed: Seed of the random weights; None draws from PyTorch's global generator.
+
+    Raises:
+        ModelError: If an option is impossible.
+
+    Source:
+        Pai et al., Nature Machine Intelligence 6:354 (2024): MONAI's ``resnet50`` with
+        ``widen_factor=2`` and ``conv1_t_stride=2``.
+    """
+    check_options(in_channels, 0.0)
+    plan = Plan(
+        family="fmcib",
+        block=Bottleneck,
+        blocks=blocks,
+        stages=_PLAIN,
+        shortcut="B with bias",
+        kernel=(7, 7, 7),
+        stride=(2, 2, 2),
+        head="heads",
+        reference="monai.networks.nets.resnet50",
+        widening=2,
     )
     return _build(plan, in_channels, seed)
 

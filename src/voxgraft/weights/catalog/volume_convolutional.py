@@ -1,8 +1,8 @@
-"""MedicalNet, Merlin, and PENet, which was trained on video too."""
+"""MedicalNet, Merlin, FMCIB, and PENet, which was trained on video too."""
 
 from __future__ import annotations
 
-from voxgraft.weights.source import BroughtFile, HubFile, InputContract, Source
+from voxgraft.weights.source import BroughtFile, HubFile, InputContract, Source, WebFile
 
 _Z_SCORE = InputContract(channels=1, mean=(0.0,), sd=(1.0,), value_range=(-2.0, 2.0), z_score=True)
 
@@ -74,6 +74,34 @@ def _merlin(tag: str, filename: str, parameters: int, head_parameters: int) -> S
     )
 
 
+_FMCIB = Source(
+    id="fmcib_resnet50.deeplesion",
+    file=WebFile(url="https://zenodo.org/records/10528450/files/model_weights.torch"),
+    sha256=None,
+    paper="doi:10.1038/s42256-024-00807-9",
+    layout="volume",
+    input=InputContract(
+        channels=1,
+        mean=(0.0,),
+        sd=(1.0,),
+        window_hu=(-1024.0, 2048.0),
+        size=(50, 50, 50),
+        spacing_mm=(1.0, 1.0, 1.0),
+    ),
+    architecture="fmcib_resnet50_3d",
+    key_layout="fmcib",
+    stem=("conv1",),
+    head=(),
+    parameters=184_477_824,
+    trained_on=("DeepLesion",),
+    note=(
+        "pre-trained without labels on lesions in CT, cut out with 50 mm around them; intensities "
+        "were scaled as said, but not cut. Rows ran to posterior and columns to left. The code is "
+        "MIT; nobody states a licence of the weights"
+    ),
+)
+
+
 _PENET_BOX = "the authors' folder at Stanford Medicine Box"
 
 
@@ -134,6 +162,7 @@ def _penet() -> tuple[Source, Source]:
 
 
 SOURCES: tuple[Source, ...] = (
+    _FMCIB,
     *(_medicalnet(layers, more=False) for layers in _MEDICALNET_PARAMETERS),
     *(_medicalnet(layers, more=True) for layers in (10, 18, 34, 50)),
     *_penet(),

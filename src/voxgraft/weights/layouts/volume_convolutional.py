@@ -1,4 +1,4 @@
-"""How public files of MedicalNet, PENet, Merlin, nnU-Net and STU-Net name their tensors."""
+"""How public files of MedicalNet, PENet, Merlin, FMCIB, nnU-Net and STU-Net name their tensors."""
 
 from __future__ import annotations
 
@@ -31,6 +31,13 @@ def _merlin(architecture: str) -> tuple[Rule, ...]:
     )
 
 
+def _fmcib(architecture: str) -> tuple[Rule, ...]:
+    return (
+        Rename(r"^(?:model\.)?trunk\.", ""),
+        Drop(r"(?:model\.)?heads\..*", "a head that lesions were classified with"),
+    )
+
+
 def _nnunet(architecture: str) -> tuple[Rule, ...]:
     return (
         Rename(r"^module\.", ""),
@@ -55,6 +62,7 @@ LAYOUTS: Mapping[str, Callable[[str], tuple[Rule, ...]]] = {
     "medicalnet": _medicalnet,
     "penet": _penet,
     "merlin": _merlin,
+    "fmcib": _fmcib,
     "nnunet": _nnunet,
     "stunet": _stunet,
 }
@@ -68,6 +76,7 @@ def _any(pattern: str) -> Callable[[Collection[str]], bool]:
 SIGNS: tuple[tuple[str, Callable[[Collection[str]], bool]], ...] = (
     ("penet", _any(r"encoders\.0\.(?:xnet|penet)_blocks\.0\.se_block\.")),
     ("merlin", _any(r"(?:^|\.)i3_resnet\.conv1\.")),
+    ("fmcib", _any(r"^(?:model\.)?trunk\.layer4\.0\.conv3\.")),
     ("nnunet", _any(r"encoder\.stages\.0\.(?:0\.convs\.0\.conv|blocks\.0\.conv1\.conv)\.")),
     ("nnunet", _any(r"conv_blocks_context\.0\.blocks\.0\.conv\.")),
     ("stunet", _any(r"conv_blocks_context\.0\.0\.conv1\.")),
