@@ -60,6 +60,10 @@ def compare(
             emit_json(estimate)
         else:
             emit_table(list(estimate["rows"][0]), [list(row.values()) for row in estimate["rows"]])
+            for row in estimate["overlap"]:
+                say(f"{'OVERLAP' if row['flag'] else 'overlap'}  {row['text']}")
+            for line in estimate["input"]:
+                say(f"input    {line}")
             say(estimate["text"])
         return
     comparison = run_comparison(chosen, folder, jobs=jobs, command=command)

@@ -84,7 +84,7 @@ def analyze(
             "level": plan.level,
             "unit": study.target.unit,
         },
-        "data": data_summary(study, table, folder),
+        "data": data_summary(study, table, folder, grafts),
         "starts": [start_row(study, start.name, grafts) for start in plan.starts],
         "reference": resolve_reference(plan),
         "models": [model.name for model in plan.all_models],

@@ -8,9 +8,11 @@ import tempfile
 import time
 from pathlib import Path
 
+from voxgraft.comparison.audit import input_audit, overlap_audit
 from voxgraft.comparison.matrix import Arm, Study
 from voxgraft.comparison.plan import Plan
 from voxgraft.comparison.study import audit_grafts, channels_of, open_study, prepare_cases
+from voxgraft.datasets import read_table
 from voxgraft.progress import progress_bar
 from voxgraft.recipes import write_recipe
 from voxgraft.runs import execute_run
@@ -30,7 +32,9 @@ def estimate_comparison(plan: Plan, *, jobs: int = 1) -> Json:
         jobs: Runs side by side.
 
     Returns:
-        ``rows`` (one an arm), ``runs``, ``trials``, ``hours`` and a sentence ``text``.
+        ``rows`` (one an arm), ``runs``, ``trials``, ``hours``, a sentence ``text``, ``overlap``
+        (of each pre-trained start: ``start, flag, text``) and ``input`` (where the volumes are not
+        what the weights were trained on).
 
     Raises:
         VoxgraftError: If data, starts or plan are at fault.
@@ -39,7 +43,8 @@ def estimate_comparison(plan: Plan, *, jobs: int = 1) -> Json:
         folder = Path(name)
         study = open_study(plan, folder, jobs)
         prepared = prepare_cases(study, jobs)
-        audit_grafts(study, folder, channels_of(prepared))
+        grafts = audit_grafts(study, folder, channels_of(prepared))
+        overlap = overlap_audit(study, read_table(study.table))
         measured: dict[tuple[str, str], tuple[float, float]] = {}
         arms = list(study.arms())
         smallest = [arm for arm in arms if arm.train_size == study.sizes[0]]
@@ -61,6 +66,8 @@ def estimate_comparison(plan: Plan, *, jobs: int = 1) -> Json:
         "trials": trials,
         "hours": hours,
         "jobs": jobs,
+        "overlap": overlap,
+        "input": input_audit(grafts),
         "text": (
             f"{runs} runs and {trials} trials of learning rates: {told} with --jobs {jobs}, "
             f"without early stopping (measured over {_STEPS} steps of each start)"

@@ -59,6 +59,9 @@ class Plan:
     title: str = "Which start is best?"
     note: str = ""
     """What a reader must know of the data; stands on the report."""
+    dataset: tuple[str, ...] = ()
+    """Public data sets that the cases are of, for the overlap audit; a column ``dataset`` of the
+    table says it case by case."""
     metric: str | None = None
     level: Literal["case", "patient"] = "case"
     """Whether metrics are over cases or over patients (mean score of a patient's cases)."""
@@ -129,6 +132,7 @@ _PLAIN_TYPES: dict[str, Any] = {
     "table": str,
     "title": str,
     "note": str,
+    "dataset": tuple[str, ...],
     "metric": str | None,
     "level": Literal["case", "patient"],
     "reference": str | None,
@@ -157,6 +161,8 @@ def plan_from_dict(data: Json, where: str) -> Plan:
     keys = [item.name for item in dataclasses.fields(Plan) if item.name != "networks"]
     check_keys(data, keys, "", faults)
     values: dict[str, Any] = {}
+    if isinstance(data.get("dataset"), str):
+        data = {**data, "dataset": [data["dataset"]]}
     for name, annotation in _PLAIN_TYPES.items():
         if name in data:
             values[name] = read_value(annotation, data[name], name, faults)

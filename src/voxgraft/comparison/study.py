@@ -24,6 +24,7 @@ from voxgraft.models import build_encoder
 from voxgraft.progress import progress_bar
 from voxgraft.recipes import read_yaml, write_yaml
 from voxgraft.runs import graft_start, prepare_volumes
+from voxgraft.runs.input_contract import given_input, with_findings
 from voxgraft.store import Prepared
 from voxgraft.types import Json
 
@@ -117,6 +118,10 @@ def audit_grafts(study: Study, folder: Path, in_channels: int) -> Json:
     Raises:
         GraftError: If a tensor is unexplained or a graft differs from its original.
     """
+    plan = study.plan
+    given = given_input(
+        plan.preprocessing, in_channels=in_channels, crop_size_voxels=plan.crop_size_voxels
+    )
     path = folder / "grafts.json"
     known: Json = read_json(path) if path.is_file() else {}
     reports: Json = {}
@@ -128,6 +133,8 @@ def audit_grafts(study: Study, folder: Path, in_channels: int) -> Json:
                 if start.source is None:
                     build_encoder(model.name, in_channels=in_channels, **model.options)
                 grafted = graft_start(model, start, in_channels=in_channels)
+                if grafted is not None:
+                    grafted = with_findings(grafted, given)
                 known[key] = None if grafted is None else grafted.report.to_dict()
                 write_json(path, known)
             reports[key] = known[key]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from voxgraft.comparison.audit import declared_data_sets, input_audit, overlap_audit
 from voxgraft.comparison.evidence import Evidence
 from voxgraft.comparison.examples import write_examples
 from voxgraft.comparison.matrix import Study
@@ -46,7 +47,7 @@ def start_row(study: Study, name: str, grafts: Json) -> Json:
     return row | {"graft": audits[0] if audits else None, "grafts": audits}
 
 
-def data_summary(study: Study, table: Table, folder: Path) -> Json:
+def data_summary(study: Study, table: Table, folder: Path, grafts: Json) -> Json:
     """Return counts of patients, cases and classes, and the preprocessing in words."""
     splits: Json = {}
     for name in ("train", "validation", "test"):
@@ -67,8 +68,10 @@ def data_summary(study: Study, table: Table, folder: Path) -> Json:
         "splits": splits,
         "sites": sites,
         "preprocessing": study.plan.preprocessing.describe().splitlines(),
-        "notices": [],
-        "overlap": [],
+        "datasets": list(declared_data_sets(study, table)),
+        "notices": input_audit(grafts),
+        "overlap": [row["text"] for row in overlap_audit(study, table)],
+        "overlap_flags": [row["start"] for row in overlap_audit(study, table) if row["flag"]],
     }
 
 

@@ -73,6 +73,8 @@ class Data(Part):
     preprocessing: list[str] = []
     notices: list[str] = []
     overlap: list[str] = []
+    overlap_flags: list[str] = []
+    datasets: list[str] = []
 
 
 class Start(Part):

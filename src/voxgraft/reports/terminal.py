@@ -30,6 +30,12 @@ def savings_lines(comparison: Comparison) -> list[str]:
     return lines
 
 
+def overlap_lines(comparison: Comparison) -> list[str]:
+    """Return a sentence for each start that has seen the test data, or may have."""
+    marks = tuple(f"{start}: " for start in comparison.data.overlap_flags)
+    return [line for line in comparison.data.overlap if marks and line.startswith(marks)]
+
+
 def run_counts(comparison: Comparison) -> str:
     """Return how many runs finished, failed and diverged, in words."""
     parts = []
@@ -72,6 +78,7 @@ def comparison_table(comparison: dict[str, Any]) -> RenderableType:
     parts.append(shown)
     parts += [Text(note) for note in table.notes]
     parts += [Text(f"Label savings: {line}") for line in savings_lines(parsed)]
+    parts += [Text(f"Overlap: {line}", style="bold") for line in overlap_lines(parsed)]
     parts.append(Text(f"Runs: {run_counts(parsed)}."))
     return Group(*parts)
 
@@ -94,6 +101,7 @@ def plain_text_summary(comparison: dict[str, Any]) -> str:
     lines = [parsed.answer or NO_ANSWER, "", table.caption, "", *_aligned(table), ""]
     lines += table.notes
     lines += [f"Label savings: {line}" for line in savings_lines(parsed)]
+    lines += [f"Overlap: {line}" for line in overlap_lines(parsed)]
     lines.append(f"Runs: {run_counts(parsed)}.")
     return "\n".join(lines) + "\n"
 

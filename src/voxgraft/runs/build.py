@@ -5,7 +5,8 @@ from __future__ import annotations
 from voxgraft.grafting import Graft, graft
 from voxgraft.models import Network, build_encoder, exchange_norm
 from voxgraft.recipes import ModelSettings, Recipe, StartSettings
-from voxgraft.transforms import ZScore
+from voxgraft.runs.input_contract import given_input, with_findings
+from voxgraft.weights.contract import network_scaling
 
 SCRATCH_MEAN = 0.5
 SCRATCH_SD = 0.25
@@ -50,11 +51,15 @@ def build_network(
         check_parity: Whether to compare the grafted encoder with the original.
 
     Returns:
-        The network, and its graft (None from scratch).
+        The network, and its graft (None from scratch). Its report notes where the volumes are not
+        what the weights were trained on.
 
     Raises:
         VoxgraftError: As :func:`graft_start`.
     """
+    given = given_input(
+        recipe.preprocessing, in_channels=in_channels, crop_size_voxels=recipe.crop_size_voxels
+    )
     grafted = graft_start(
         recipe.model, recipe.start, in_channels=in_channels, check_parity=check_parity
     )
@@ -67,9 +72,10 @@ def build_network(
         if recipe.start.norm != "keep":
             exchange_norm(encoder, recipe.start.norm)
     else:
+        grafted = with_findings(grafted, given)
         encoder = grafted.encoder
-        mean, sd = grafted.input_mean, grafted.input_sd
-    if isinstance(recipe.preprocessing.intensity, ZScore):
-        mean, sd = 0.0, 1.0  # the volumes are standardized already, as every source expects them
+        mean, sd = network_scaling(grafted.source.input, given)
+    if given.scaling == "z_score":
+        mean, sd = 0.0, 1.0  # the volumes are standardized already
     network = Network(encoder, outputs, input_mean=mean, input_sd=sd, seed=recipe.seed)
     return network, grafted

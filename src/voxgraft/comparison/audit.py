@@ -1,0 +1,54 @@
+"""What a comparison must say before its numbers: seen test data, input unlike the training's."""
+
+from __future__ import annotations
+
+from voxgraft.comparison.matrix import Study
+from voxgraft.datasets import Table
+from voxgraft.runs.input_contract import NOTE
+from voxgraft.types import Json
+from voxgraft.weights import resolve_source
+from voxgraft.weights.overlap import overlap_text
+
+COLUMN = "dataset"
+"""Column of the table that names the data set of each case."""
+
+
+def declared_data_sets(study: Study, table: Table) -> tuple[str, ...]:
+    """Return the data sets that the test cases are of, by the plan and the table's column."""
+    named = list(study.plan.dataset)
+    if COLUMN in table.frame:
+        column = table.split("test").frame[COLUMN].dropna().astype(str).str.strip()
+        named += sorted(name for name in column.unique() if name)
+    return tuple(dict.fromkeys(named))
+
+
+def overlap_audit(study: Study, table: Table) -> list[Json]:
+    """Say of each pre-trained start what is known of its training data and the test cases.
+
+    Returns:
+        ``start, flag, text`` of each; ``flag`` is set where the start has seen the test data, or
+        where nobody can know.
+    """
+    tested_on = declared_data_sets(study, table)
+    rows = []
+    for start in study.plan.starts:
+        if start.source is not None:
+            flag, text = overlap_text(resolve_source(start.source), tested_on)
+            rows.append({"start": start.name, "flag": flag, "text": f"{start.name}: {text}"})
+    return rows
+
+
+def input_audit(grafts: Json) -> list[str]:
+    """Return where the volumes are not what the weights of a start were trained on.
+
+    Args:
+        grafts: GraftReports by ``model__start``, None from scratch.
+    """
+    lines = []
+    for key, report in grafts.items():
+        if report is None:
+            continue
+        model, _, start = key.partition("__")
+        found = [str(note) for note in report.get("notes", ()) if str(note).startswith(NOTE)]
+        lines += [f"{start} on {model}: {note}" for note in found]
+    return list(dict.fromkeys(lines))

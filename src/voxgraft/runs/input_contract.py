@@ -1,0 +1,53 @@
+"""What a recipe gives to a network, held against what the weights of its start expect."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from voxgraft.grafting import Graft
+from voxgraft.transforms import Keep, Preprocessing, Scale, Window, ZScore
+from voxgraft.types import Size3
+from voxgraft.weights.contract import Finding, GivenInput, compare_input
+
+NOTE = "input, "
+"""How the notes of a graft's report begin that are findings of this audit."""
+
+
+def given_input(
+    preprocessing: Preprocessing, *, in_channels: int, crop_size_voxels: Size3 | None = None
+) -> GivenInput:
+    """Return what preprocessing makes of scans, as a network gets them.
+
+    Args:
+        preprocessing: Of the recipe.
+        in_channels: Channels of the volumes.
+        crop_size_voxels: Size of the training's crops; None takes whole volumes.
+    """
+    intensity = preprocessing.intensity
+    bounded = isinstance(intensity, Window | Scale)
+    return GivenInput(
+        channels=in_channels,
+        scaling=(
+            "z_score"
+            if isinstance(intensity, ZScore)
+            else "raw"
+            if isinstance(intensity, Keep)
+            else "unit"
+        ),
+        window_hu=(float(intensity.low), float(intensity.high)) if bounded else None,
+        spacing_mm=preprocessing.spacing_mm,
+        size_voxels=crop_size_voxels or preprocessing.size_voxels,
+    )
+
+
+def with_findings(grafted: Graft, given: GivenInput) -> Graft:
+    """Return a graft whose report has a note on each point where the input differs."""
+    findings = compare_input(grafted.source.input, given, stem=grafted.report.stem)
+    notes = tuple(note_of(finding) for finding in findings if finding.differs)
+    report = dataclasses.replace(grafted.report, notes=(*grafted.report.notes, *notes))
+    return dataclasses.replace(grafted, report=report)
+
+
+def note_of(finding: Finding) -> str:
+    """Return a finding as a note of a graft's report."""
+    return f"{NOTE}{finding.what}: {finding.text}"

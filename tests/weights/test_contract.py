@@ -1,0 +1,86 @@
+"""A source's input contract against what it is given: what differs, and what is done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from voxgraft.weights import InputContract
+from voxgraft.weights.contract import GivenInput, compare_input, network_scaling
+
+RGB = InputContract(channels=3, mean=(0.4, 0.5, 0.6), sd=(0.2, 0.2, 0.2), size=(224, 224))
+CT = InputContract(
+    channels=1,
+    mean=(0.0,),
+    sd=(1.0,),
+    value_range=(-1.0, 1.0),
+    window_hu=(-1000.0, 1000.0),
+    size=(96, 96, 96),
+    spacing_mm=(1.5, 1.5, 1.5),
+)
+MRI = InputContract(channels=1, mean=(0.0,), sd=(1.0,), value_range=(-2.0, 2.0), z_score=True)
+
+
+def _given(**changes: Any) -> GivenInput:
+    return GivenInput(**{"channels": 1, "scaling": "unit", **changes})
+
+
+def _texts(contract: InputContract, given: GivenInput) -> dict[str, tuple[bool, str]]:
+    return {f.what: (f.differs, f.text) for f in compare_input(contract, given, stem="sum")}
+
+
+def test_an_image_network_on_gray_volumes() -> None:
+    found = _texts(RGB, _given(size_voxels=(16, 32, 32)))
+    assert found["channels"][0]
+    assert "trained on 3, the volumes have 1: the stem is folded (sum)" in found["channels"][1]
+    assert not found["intensity"][0]
+    assert found["size"][0]
+    assert "trained at 224 × 224 pixels, the volumes have 16 × 32 × 32" in found["size"][1]
+    assert "spacing" not in found
+    assert not _texts(RGB, _given(size_voxels=(9, 200, 224)))["size"][0]
+    assert network_scaling(RGB, _given()) == (pytest.approx((0.5,)), pytest.approx((0.2,)))
+
+
+def test_a_ct_network_as_it_was_trained() -> None:
+    given = _given(
+        window_hu=(-1000.0, 1000.0), spacing_mm=(1.5, 1.5, 1.4), size_voxels=(96, 96, 96)
+    )
+    assert not any(differs for differs, _ in _texts(CT, given).values())
+    mean, sd = network_scaling(CT, given)
+    low, high = (0.0 - mean[0]) / sd[0], (1.0 - mean[0]) / sd[0]
+    assert (low, high) == pytest.approx((-1.0, 1.0))  # as in training
+
+
+@pytest.mark.parametrize(
+    ("changes", "what", "words"),
+    [
+        ({}, "intensity", "each volume here has bounds of its own"),
+        ({}, "intensity", "set preprocessing.intensity to the window -1000 to 1000"),
+        ({"window_hu": (-160.0, 240.0)}, "intensity", "the window here is -160 to 240 HU"),
+        ({"scaling": "z_score"}, "intensity", "standardized one by one"),
+        ({"scaling": "raw"}, "intensity", "keep the numbers of their files"),
+        ({}, "spacing", "trained at 1.5 × 1.5 × 1.5 mm; each scan here keeps its own spacing"),
+        ({"spacing_mm": (3.0, 1.5, 0.75)}, "spacing", "looks 0.5 × 1 × 2 times as large"),
+        ({}, "size", "each scan here keeps its own size"),
+    ],
+)
+def test_what_differs_is_named(changes: dict[str, Any], what: str, words: str) -> None:
+    differs, text = _texts(CT, _given(**changes))[what]
+    assert differs
+    assert words in text
+
+
+def test_standardized_scans() -> None:
+    given = _given(scaling="z_score")
+    assert not _texts(MRI, given)["intensity"][0]
+    assert network_scaling(MRI, given) == ((0.0,), (1.0,))
+    differs, text = _texts(MRI, _given())["intensity"]
+    assert differs
+    assert "stretched to [-2, 2]. `preprocessing.intensity: z_score` is as in training" in text
+    mean, sd = network_scaling(MRI, _given())
+    assert ((0.0 - mean[0]) / sd[0], (1.0 - mean[0]) / sd[0]) == pytest.approx((-2.0, 2.0))
+
+
+def test_the_numbers_of_files_go_by_the_sources_own_scale() -> None:
+    assert network_scaling(RGB, _given(channels=3, scaling="raw")) == (RGB.mean, RGB.sd)
