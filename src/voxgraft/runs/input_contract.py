@@ -24,7 +24,9 @@ def given_input(
         crop_size_voxels: Size of the training's crops; None takes whole volumes.
     """
     intensity = preprocessing.intensity
-    bounded = isinstance(intensity, Window | Scale)
+    bounds = None
+    if isinstance(intensity, Window | Scale):
+        bounds = (float(intensity.low), float(intensity.high))
     return GivenInput(
         channels=in_channels,
         scaling=(
@@ -34,7 +36,7 @@ def given_input(
             if isinstance(intensity, Keep)
             else "unit"
         ),
-        window_hu=(float(intensity.low), float(intensity.high)) if bounded else None,
+        window_hu=bounds,
         spacing_mm=preprocessing.spacing_mm,
         size_voxels=crop_size_voxels or preprocessing.size_voxels,
     )
