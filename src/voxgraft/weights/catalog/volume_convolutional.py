@@ -34,7 +34,9 @@ def _medicalnet(layers: int, *, more: bool) -> Source:
         stem=("conv1",),
         head=(),
         parameters=_MEDICALNET_PARAMETERS[layers],
-        trained_on=("3DSeg-8", "15 more data sets that nobody names") if more else ("3DSeg-8",),
+        trained_on=("3DSeg-8", "other data sets, 23 in all, that nobody names")
+        if more
+        else ("3DSeg-8",),
         note=(
             "trained to segment CT and MRI with dilated last stages; scans were resized, and "
             "standardized over their voxels above 0, with noise in place of the zeros. 3DSeg-8 "
