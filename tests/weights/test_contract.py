@@ -7,7 +7,12 @@ from typing import Any
 import pytest
 
 from voxgraft.weights import InputContract
-from voxgraft.weights.contract import GivenInput, compare_input, network_scaling
+from voxgraft.weights.contract import (
+    GivenInput,
+    compare_input,
+    contract_in_words,
+    network_scaling,
+)
 
 RGB = InputContract(channels=3, mean=(0.4, 0.5, 0.6), sd=(0.2, 0.2, 0.2), size=(224, 224))
 CT = InputContract(
@@ -84,3 +89,13 @@ def test_standardized_scans() -> None:
 
 def test_the_numbers_of_files_go_by_the_sources_own_scale() -> None:
     assert network_scaling(RGB, _given(channels=3, scaling="raw")) == (RGB.mean, RGB.sd)
+
+
+def test_a_contract_in_a_line() -> None:
+    assert contract_in_words(RGB) == (
+        "3 channels; values from 0 to 1; less 0.4, 0.5, 0.6, over 0.2, 0.2, 0.2; 224 × 224 pixels"
+    )
+    assert contract_in_words(CT) == (
+        "1 channel; -1000 to 1000 HU mapped to -1 to 1; 96 × 96 × 96 voxels; at 1.5 × 1.5 × 1.5 mm"
+    )
+    assert contract_in_words(MRI) == "1 channel; scans standardized one by one"

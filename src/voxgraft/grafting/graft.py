@@ -18,6 +18,7 @@ from voxgraft.models import Encoder, exchange_norm
 from voxgraft.models.depth import check_choice
 from voxgraft.types import Json
 from voxgraft.weights.card import Card, head_tensors, save_weights
+from voxgraft.weights.contract import contract_in_words
 from voxgraft.weights.convert import (
     INFLATIONS,
     STEM_METHODS,
@@ -155,6 +156,7 @@ def graft(
         *guard(how, plan, encoder),
         *filter(None, [source.note]),
     ]
+    notes.append(f"the weights expect {contract_in_words(source.input)}")
     notes += encoder.declaration.center_notes() if converted.report.method == "center" else []
     encoder = _load(plan, encoder, converted)
     parity = (

@@ -38,6 +38,21 @@ class Finding:
     """What the weights expect, what they are given, and what is done about it."""
 
 
+def contract_in_words(contract: InputContract) -> str:
+    """Return what weights expect of their input, in a line."""
+    channels = f"{contract.channels} channel{'s' if contract.channels > 1 else ''}"
+    parts = [channels, _expected(contract)]
+    if any(contract.mean) or set(contract.sd) != {1.0}:
+        mean, sd = (", ".join(f"{v:.3g}" for v in each) for each in (contract.mean, contract.sd))
+        parts.append(f"less {mean}, over {sd}")
+    if contract.size is not None:
+        unit = "pixels" if len(contract.size) == 2 else "voxels"
+        parts.append(f"{_times(contract.size)} {unit}")
+    if contract.spacing_mm is not None:
+        parts.append(f"at {_times(contract.spacing_mm)} mm")
+    return "; ".join(parts)
+
+
 def network_scaling(
     contract: InputContract, given: GivenInput
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
