@@ -1,32 +1,23 @@
-"""Published files of MONAI's networks, with random weights, into encoders and whole networks.
-
-Each file is laid out as its authors' code writes and reads it; the mishaps are those that people
-report: keys of self-supervised Swin UNETR, cross-attention that MONAI's ViT never uses, a network
-inside of another dict.
-"""
+"""A source's encoder, decoder and head in a segmentation network, each tensor accounted for."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from monai.networks.nets.segresnet import SegResNet
-from monai.networks.nets.segresnet_ds import SegResNetDS, SegResNetDS2
-from monai.networks.nets.swin_unetr import filter_swinunetr
-from monai.networks.nets.unet import UNet
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from voxgraft.errors import GraftError
-from voxgraft.grafting import graft, graft_segmentation
-from voxgraft.grafting.plan import How, rules_for
-from voxgraft.models import SegmentationNetwork, build_encoder, build_segmentation
-from voxgraft.models.volumetric.swin_unetr import SwinUNETREncoder
-from voxgraft.weights import SOURCES, LocalFile, Source, naming_rules
-from voxgraft.weights.convert import convert
-from voxgraft.weights.layouts import key_layout
+from voxgraft.errors import GraftError, SourceError
+from voxgraft.grafting import graft, graft_segmentation, save_graft
+from voxgraft.models import build_encoder, build_segmentation
+from voxgraft.weights import SOURCES, LocalFile, Source
 
 State = dict[str, Tensor]
 
@@ -56,319 +47,66 @@ def _drawn(shapes: Mapping[str, Tensor]) -> State:
     return state
 
 
-def _native(model: str, outputs: int, **options: object) -> SegmentationNetwork:
-    with torch.device("meta"):
-        return build_segmentation(model, outputs, decoder="native", **options)
-
-
-def _as_original(network: SegmentationNetwork, head: str = "") -> State:
-    """Return a network's tensors under the original's names, with a head if it is named."""
-    state: State = {}
-    for name, tensor in network.state_dict().items():
-        room, _, rest = name.partition(".")
-        if room in ("encoder", "decoder"):
-            state[rest] = tensor
-        elif room == "head" and head:
-            state[f"{head}.{rest}"] = tensor
-    return state
-
-
-def _universal(prefix: str, state: State, channels: int, width: int) -> State:
-    """Return what SuPreM's and the Universal Model's class keeps, with its head."""
-    head = {
-        "organ_embedding": torch.empty(32, 512),
-        "precls_conv.0.weight": torch.empty(channels),
-        "precls_conv.0.bias": torch.empty(channels),
-        "precls_conv.2.weight": torch.empty(8, channels, 1, 1, 1),
-        "precls_conv.2.bias": torch.empty(8),
-        "GAP.0.weight": torch.empty(width),
-        "GAP.0.bias": torch.empty(width),
-        "GAP.3.weight": torch.empty(256, width, 1, 1, 1),
-        "GAP.3.bias": torch.empty(256),
-        "controller.weight": torch.empty(153, 512, 1, 1, 1),
-        "controller.bias": torch.empty(153),
-        "text_to_vision.weight": torch.empty(256, 512),
-        "text_to_vision.bias": torch.empty(256),
-    }
-    whole = {f"{prefix}backbone.{name}": tensor for name, tensor in state.items()}
-    return {**{f"{prefix}{name}": tensor for name, tensor in head.items()}, **whole}
+def _segresnet(filters: int) -> SegResNet:
+    return SegResNet(
+        init_filters=filters, out_channels=32, blocks_down=(1, 2, 2, 4), blocks_up=(1, 1, 1)
+    )
 
 
 def _prefixed(prefix: str, state: State) -> State:
     return {f"{prefix}{name}": tensor for name, tensor in state.items()}
 
 
-def _swin_self_supervised() -> State:
-    """``model_swinvit.pt``: the transformer alone, with the first names of its layers."""
-    state = {}
-    for name, tensor in _native("swin_unetr_48", 2).encoder.state_dict().items():
-        name = name.removeprefix("swinViT.").replace("mlp.linear", "mlp.fc")
-        state[f"module.{name}"] = tensor
-    return state
+@pytest.fixture
+def suprem(tmp_path: Path) -> Source:
+    """SuPreM's SegResNet as its authors keep it, with other numbers."""
+    path = tmp_path / "supervised_suprem_segresnet_2100.pth"
+    state = _prefixed("module.", _drawn(_segresnet(16).state_dict()))
+    torch.save({"net": state, "optimizer": {}, "scheduler": {}, "epoch": 2100}, path)
+    return replace(SOURCES.get("segresnet_16.suprem"), file=LocalFile(path=str(path)))
 
 
-def _swin_pretrained_head() -> State:
-    """What ``SSLHead`` keeps: the transformer and the heads of its three tasks."""
-    state = _prefixed("module.", dict(_native("swin_unetr_48", 2).encoder.state_dict()))
-    for head in ("rotation_pre", "rotation_head", "contrastive_pre", "contrastive_head"):
-        state[f"module.{head}.weight"] = torch.empty(4, 768)
-        state[f"module.{head}.bias"] = torch.empty(4)
-    state["module.conv.0.weight"] = torch.empty(384, 768, 3, 3, 3)
-    return state
-
-
-def _swin_50k() -> State:
-    """``ssl_pretrained_weights.pth``: another name, stages nested once more, a mask token."""
-    state: State = {
-        "encoder.mask_token": torch.empty(1, 48, 1, 1, 1),
-        "encoder.norm.weight": torch.empty(768),
-        "encoder.norm.bias": torch.empty(768),
-    }
-    for name, tensor in _as_original(_native("swin_unetr_48", 1), "out.conv.conv").items():
-        if name.startswith("swinViT.layers"):
-            stage, rest = name.removeprefix("swinViT.").split(".0.", 1)
-            name = f"encoder.{stage}.0.0.{rest}"
-        state[name.replace("swinViT.", "encoder.")] = tensor
-    return state
-
-
-def _voco_self_supervised() -> State:
-    state = _as_original(_native("swin_unetr_v2_48", 2))
-    return {name: tensor for name, tensor in state.items() if not name.startswith("decoder")}
-
-
-def _vista3d() -> State:
-    with torch.device("meta"):
-        network = SegResNetDS2(
-            blocks_down=(1, 2, 2, 4, 4), norm="instance", out_channels=48, init_filters=48
-        )
-    state = _prefixed("image_encoder.", dict(network.state_dict()))
-    state["class_head.class_embeddings.weight"] = torch.empty(512, 48)
-    state["point_head.pe_layer.positional_encoding_gaussian_matrix"] = torch.empty(3, 24)
-    return state
-
-
-def _whole_body() -> State:
-    with torch.device("meta"):
-        network = SegResNetDS(
-            init_filters=32, out_channels=118, blocks_down=(1, 2, 2, 4, 4), dsdepth=4
-        )
-    return dict(network.state_dict())
-
-
-def _segresnet(filters: int, channels: int, outputs: int, **options: object) -> State:
-    with torch.device("meta"):
-        network = SegResNet(
-            init_filters=filters,
-            in_channels=channels,
-            out_channels=outputs,
-            blocks_down=(1, 2, 2, 4),
-            blocks_up=(1, 1, 1),
-            **options,
-        )
-    return dict(network.state_dict())
-
-
-def _unet(channels: tuple[int, ...], units: int, outputs: int) -> State:
-    with torch.device("meta"):
-        network = UNet(
-            spatial_dims=3,
-            in_channels=1,
-            out_channels=outputs,
-            channels=channels,
-            strides=(2,) * (len(channels) - 1),
-            num_res_units=units,
-            norm="batch",
-        )
-    return dict(network.state_dict())
-
-
-def _brainiac() -> State:
-    state = _prefixed("backbone.", dict(_native("monai_vit_b16", 2).encoder.state_dict()))
-    return {**state, "projection_head.0.weight": torch.empty(128, 768)}
-
-
-Wrapped = Callable[[State], object]
-FILES: dict[str, tuple[Callable[[], State], Wrapped]] = {
-    "segresnet_16.suprem": (
-        lambda: _prefixed("module.", _segresnet(16, 1, 32)),
-        lambda state: {"net": state, "optimizer": {}, "scheduler": {}, "epoch": 2100},
-    ),
-    "swin_unetr_48.suprem": (
-        lambda: _universal("module.", _as_original(_native("swin_unetr_48", 2)), 48, 768),
-        lambda state: {"net": state, "epoch": 2100},
-    ),
-    "genesis_unet.suprem": (
-        lambda: _universal("module.", _as_original(_native("genesis_unet", 2)), 64, 512),
-        lambda state: {"net": state, "epoch": 2100},
-    ),
-    "genesis_unet.universal": (
-        lambda: _universal("module.", _as_original(_native("genesis_unet", 2)), 64, 512),
-        lambda state: {"net": state},
-    ),
-    "genesis_unet.chest_ct": (
-        lambda: _prefixed("module.", _as_original(_native("genesis_unet", 1), "out_tr.final_conv")),
-        lambda state: {"state_dict": state, "epoch": 1},
-    ),
-    "swin_unetr_48.ssl_5050": (_swin_self_supervised, lambda state: {"state_dict": state}),
-    "swin_unetr_48.ssl_50k": (_swin_50k, lambda state: {"model": state, "epoch": 1}),
-    "swin_unetr_48.btcv": (
-        lambda: _as_original(_native("swin_unetr_48", 14), "out.conv.conv"),
-        lambda state: state,
-    ),
-    "swin_unetr_12.btcv_scratch": (
-        lambda: _as_original(_native("swin_unetr_12", 14), "out.conv.conv"),
-        lambda state: {"state_dict": state},
-    ),
-    "swin_unetr_48.brats21_fold0": (
-        lambda: _as_original(_native("swin_unetr_48", 3, in_channels=4), "out.conv.conv"),
-        lambda state: {"state_dict": state, "epoch": 300, "best_acc": 0.88},
-    ),
-    "swin_unetr_v2_48.voco_ssl": (_voco_self_supervised, lambda state: state),
-    "swin_unetr_v2_48.voco_omni": (
-        lambda: _as_original(_native("swin_unetr_v2_48", 21), "out.conv.conv"),
-        lambda state: {"state_dict": state},
-    ),
-    "segresnet_ds_batch_32.ct_fm": (
-        lambda: dict(_native("segresnet_ds_batch_32", 2).encoder.state_dict()),
-        lambda state: state,
-    ),
-    "segresnet_ds_batch_32.ct_fm_whole_body": (_whole_body, lambda state: state),
-    "segresnet_ds_instance_48.vista3d": (_vista3d, lambda state: state),
-    "segresnet_32.whole_body": (lambda: _segresnet(32, 1, 105), lambda state: {"model": state}),
-    "segresnet_16.brats18": (lambda: _segresnet(16, 4, 3), lambda state: state),
-    "segresnet_32.renal_ct": (
-        lambda: _segresnet(32, 3, 6, upsample_mode="deconv"),
-        lambda state: state,
-    ),
-    "residual_unet_256.spleen_ct": (
-        lambda: _unet((16, 32, 64, 128, 256), 2, 2),
-        lambda state: {"model": state},
-    ),
-    "residual_unet_512.prostate_mri": (
-        lambda: _unet((16, 32, 64, 128, 256, 512), 4, 3),
-        lambda state: state,
-    ),
-    "monai_vit_b16.brainiac": (_brainiac, lambda state: {"state_dict": state, "epoch": 18}),
-}
-SMALL = [
-    "segresnet_16.suprem",
-    "swin_unetr_12.btcv_scratch",
-    "swin_unetr_48.ssl_5050",
-    "segresnet_16.brats18",
-    "residual_unet_256.spleen_ct",
-    "genesis_unet.chest_ct",
-]
-
-
-def _source(name: str, folder: Path) -> Source:
-    make, wrap = FILES[name]
-    path = folder / f"{name}.pt"
-    torch.save(wrap(_drawn(make())), path)
-    return replace(SOURCES.get(name), file=LocalFile(path=str(path)), sha256=None)
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_each_layout_is_explained_in_both_directions(name: str) -> None:
-    """Names and shapes alone: the large networks get no memory."""
-    source = SOURCES.get(name)
-    state = {key.removeprefix("module."): tensor for key, tensor in FILES[name][0]().items()}
-    assert key_layout(state) == (
-        "monai-vit" if source.key_layout == "brainiac" else source.key_layout
-    )
-    for channels in {1, 3, source.input.channels}:
-        with torch.device("meta"):
-            encoder = build_encoder(source.architecture, in_channels=channels)
-        how = How(source=source, method="average", stem="sum", rules=())
-        report = convert(
-            {key: tensor.to("meta") for key, tensor in state.items()},
-            {key: tuple(tensor.shape) for key, tensor in encoder.state_dict().items()},
-            rules_for(how, encoder),
-        ).report
-        assert report.coverage == 1.0
-        assert not [v for v in report.fresh if "num_batches_tracked" not in v["name"]]
-        stems = encoder.declaration.stems if channels != source.input.channels else set()
-        assert {verdict["name"] for verdict in report.adapted} == stems
-        named = {v["from"] for v in (*report.loaded, *report.adapted)}
-        assert named | {v["name"] for v in report.dropped} == set(state)
-        assert all(verdict["because"] for verdict in report.dropped)
-
-
-@pytest.mark.parametrize("name", SMALL)
-@pytest.mark.parametrize("channels", [1, 3])
-def test_files_graft_and_run(name: str, channels: int, tmp_path: Path) -> None:
-    source = _source(name, tmp_path)
-    # The features of a folded Swin UNETR take seconds: one size of it is enough.
-    check = channels == 1 or name != "swin_unetr_48.ssl_5050"
-    result = graft(source, source.architecture, in_channels=channels, check_parity=check)
-    assert result.report.coverage == 1.0
-    assert (result.report.parity.relative_error or 0.0) < 1e-4
-    assert (result.report.parity.max_abs_error is not None) == check
-    facts = result.encoder.declaration
-    volume = torch.randn(1, channels, *(max(edge, 8) for edge in facts.min_size))
-    with torch.no_grad():
-        assert result.encoder.eval()(volume).shape == (1, facts.num_features)
-
-
-WHOLE = {
-    "segresnet_16.suprem": "conv_final.2.conv",
-    "swin_unetr_12.btcv_scratch": "out.conv.conv",
-    "segresnet_16.brats18": "conv_final.2.conv",
-    "genesis_unet.chest_ct": "out_tr.final_conv",
-}
-
-
-@pytest.mark.parametrize("name", WHOLE)
-def test_a_whole_file_fills_encoder_decoder_and_head(name: str, tmp_path: Path) -> None:
-    source = _source(name, tmp_path)
-    outputs = source.head_parameters // (_native(source.architecture, 1).decoder.channels[0] + 1)
-    result = graft_segmentation(
-        source,
-        source.architecture,
-        outputs,
-        in_channels=source.input.channels,
-        keep_head=True,
-    )
-    report = result.report
-    assert result.decoder == "native"
-    assert report.coverage == 1.0
-    assert not report.adapted
-    assert not [v for v in report.fresh if "num_batches_tracked" not in v["name"]]
-    learned = sum(parameter.numel() for parameter in result.network.parameters())
-    assert report.parameters["model"] == report.parameters["loaded"] == learned
-    assert learned == source.parameters
-    state = {
-        key.removeprefix("module."): tensor for key, tensor in _drawn(FILES[name][0]()).items()
-    }
-    own = result.network.state_dict()
-    for verdict in report.loaded:
-        torch.testing.assert_close(own[verdict["name"]], state[verdict["from"]], rtol=0, atol=0)
-    assert len({verdict["from"] for verdict in report.loaded}) == len(report.loaded) == len(state)
-
-
-def test_logits_of_a_grafted_segresnet_are_monais(tmp_path: Path) -> None:
-    source = _source("segresnet_16.suprem", tmp_path)
-    original = SegResNet(
-        init_filters=16, out_channels=32, blocks_down=(1, 2, 2, 4), blocks_up=(1, 1, 1)
-    )
-    original.load_state_dict(
-        {
-            key.removeprefix("module."): tensor
-            for key, tensor in _drawn(FILES["segresnet_16.suprem"][0]()).items()
-        }
-    )
+def test_logits_of_a_grafted_segresnet_are_monais(suprem: Source) -> None:
+    source = suprem
+    original = _segresnet(16)
+    original.load_state_dict(_drawn(original.state_dict()))
     result = graft_segmentation(source, "segresnet_16", 32, keep_head=True)
     assert result.network.input_mean.tolist() == [0.0]
     assert result.network.input_sd.tolist() == [1.0]
     volume = torch.rand(1, 1, 16, 24, 8)
+    turned = volume.permute(0, 1, 4, 3, 2)  # MONAI's axes: right, anterior, superior
     with torch.no_grad():
-        torch.testing.assert_close(
-            result.network.eval()(volume), original.eval()(volume), rtol=1e-4, atol=1e-4
+        expected = original.eval()(turned).permute(0, 1, 4, 3, 2)
+        torch.testing.assert_close(result.network.eval()(volume), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_axes_of_the_training_travel_with_the_weights(suprem: Source, tmp_path: Path) -> None:
+    source = suprem
+    result = graft(source, "segresnet_16")
+    assert result.model_options["axes"] == "RAS"
+    assert any("turned to the axes of the training, RAS" in n for n in result.report.notes)
+    save_graft(result, tmp_path / "saved")
+    again = graft(tmp_path / "saved", "segresnet_16")
+    volume = torch.rand(1, 1, 8, 16, 24)
+    with torch.no_grad():
+        expected = result.encoder.eval()(volume)
+        assert torch.equal(again.encoder.eval()(volume), expected)
+        straight = graft(source, build_encoder("segresnet_16"))
+        assert not torch.allclose(straight.encoder.eval()(volume), expected)
+        asked = graft(source, "segresnet_16", model_options={"axes": "SAR"})
+        assert torch.equal(asked.encoder.eval()(volume), straight.encoder(volume))
+    for other in (straight, asked):
+        assert any(
+            "of the axes RAS; this network sees them as SAR" in n for n in other.report.notes
         )
+    with pytest.raises(SourceError, match=r"axes 'RAX'\. Expected three letters"):
+        replace(source.input, axes="RAX")
 
 
-def test_another_head_and_a_unets_decoder_are_fresh_with_reasons(tmp_path: Path) -> None:
-    source = _source("segresnet_16.suprem", tmp_path)
+def test_another_head_and_a_unets_decoder_are_fresh_with_reasons(
+    suprem: Source, tmp_path: Path
+) -> None:
+    source = suprem
     result = graft_segmentation(source, "segresnet_16", 3, seed=7, deep_supervision=True)
     fresh = {v["name"]: v["because"] for v in result.report.fresh}
     assert set(fresh) == {
@@ -403,22 +141,27 @@ def test_another_head_and_a_unets_decoder_are_fresh_with_reasons(tmp_path: Path)
 
 
 def test_a_source_without_decoder_says_so(tmp_path: Path) -> None:
-    source = _source("swin_unetr_48.ssl_5050", tmp_path)
-    report = graft_segmentation(source, "swin_unetr_48", 2, decoder="unet").report
-    reasons = {v["because"] for v in report.fresh if v["name"].startswith("decoder.")}
-    assert reasons == {"the source has no decoder"}
-    assert not report.dropped
+    encoder = build_encoder("segresnet_ds_batch_32").state_dict()
+    path = tmp_path / "model.safetensors"
+    save_file(encoder, path)
+    source = replace(SOURCES.get("segresnet_ds_batch_32.ct_fm"), file=LocalFile(path=str(path)))
+    for kind in ("unet", "native"):
+        report = graft_segmentation(source, source.architecture, 2, decoder=kind).report
+        reasons = {v["because"] for v in report.fresh if v["name"].startswith("decoder.")}
+        assert reasons == {"the source has no decoder"}
+        assert not report.dropped
 
 
 def test_a_decoder_that_is_there_in_part(tmp_path: Path) -> None:
     """VoCo's own files have the blocks before the decoder, and none of its levels."""
-    make = {
-        name: tensor
-        for name, tensor in _as_original(_native("swin_unetr_12", 2)).items()
-        if not name.startswith("decoder")
+    network = build_segmentation("swin_unetr_12", 2, decoder="native")
+    state = {
+        name.partition(".")[2]: tensor
+        for name, tensor in network.state_dict().items()
+        if re.match(r"encoder\.|decoder\.encoder", name)
     }
-    path = tmp_path / "part.pt"
-    torch.save(_drawn(make), path)
+    path = tmp_path / "part.safetensors"
+    save_file(state, path)
     source = replace(
         SOURCES.get("swin_unetr_12.btcv_scratch"),
         file=LocalFile(path=str(path)),
@@ -428,8 +171,7 @@ def test_a_decoder_that_is_there_in_part(tmp_path: Path) -> None:
     report = graft_segmentation(
         source, "swin_unetr_12", 2, in_channels=2, check_parity=False
     ).report
-    adapted = {v["name"] for v in report.adapted}
-    assert adapted == {
+    assert {v["name"] for v in report.adapted} == {
         "encoder.swinViT.patch_embed.proj.weight",
         "decoder.encoder1.layer.conv1.conv.weight",
         "decoder.encoder1.layer.conv3.conv.weight",
@@ -442,8 +184,24 @@ def test_a_decoder_that_is_there_in_part(tmp_path: Path) -> None:
     }
 
 
-def test_a_given_network_keeps_its_outputs(tmp_path: Path) -> None:
-    source = _source("segresnet_16.suprem", tmp_path)
+def test_weights_of_images_become_an_encoder_with_a_fresh_decoder(tmp_path: Path) -> None:
+    path = tmp_path / "small.safetensors"
+    save_file(timm.create_model("mobilenetv3_small_050").state_dict(), path)
+    result = graft_segmentation(
+        f"timm:mobilenetv3_small_050@{path}", "mobilenetv3_small_050_3d", 2, seed=1
+    )
+    assert result.decoder == "unet"
+    assert result.report.method == "average"
+    assert result.report.parity.relative_error < 1e-4
+    assert {v["name"].partition(".")[0] for v in result.report.fresh} == {"decoder", "head"}
+    assert result.network.input_mean.item() == pytest.approx(0.449, abs=1e-3)
+    volume = torch.rand(1, 1, 20, 33, 17)
+    with torch.no_grad():
+        assert result.network.eval()(volume).shape == (1, 2, 20, 33, 17)
+
+
+def test_a_given_network_keeps_its_outputs(suprem: Source) -> None:
+    source = suprem
     network = build_segmentation("segresnet_16", 4, decoder="native", input_mean=0.3)
     head = network.head.weight.detach().clone()
     result = graft_segmentation(source, network)
@@ -453,6 +211,8 @@ def test_a_given_network_keeps_its_outputs(tmp_path: Path) -> None:
     assert result.report.coverage > 0.99
     with pytest.raises(GraftError, match="has its own outputs"):
         graft_segmentation(source, network, 4)
+    with pytest.raises(GraftError, match="decoder and deep_supervision build a network by name"):
+        graft_segmentation(source, network, decoder="unet")
     with pytest.raises(GraftError, match="outputs is None"):
         graft_segmentation(source, "segresnet_16")
     with pytest.raises(GraftError, match="keep_head is on"):
@@ -461,71 +221,20 @@ def test_a_given_network_keeps_its_outputs(tmp_path: Path) -> None:
         graft_segmentation(source, "segresnet_16", 4, keep_head=True)
 
 
-def test_a_damaged_decoder_is_unexplained(tmp_path: Path) -> None:
-    source = _source("segresnet_16.suprem", tmp_path)
-    whole = torch.load(source.file.path, weights_only=True)
+def test_a_damaged_decoder_is_unexplained(suprem: Source) -> None:
+    whole = torch.load(suprem.file.path, weights_only=True)
     whole["net"].pop("module.up_layers.1.0.conv1.conv.weight")
-    torch.save(whole, source.file.path)
-    assert graft(source, "segresnet_16").report.coverage == 1.0
-    with pytest.raises(GraftError, match=r"decoder\.up_layers\.1\.0\.conv1\.conv\.weight expects"):
-        graft_segmentation(source, "segresnet_16", 2)
-
-
-def test_mishap_keys_of_the_self_supervised_swin_unetr(tmp_path: Path) -> None:
-    """With and without ``swinViT.``, ``module.``, heads, nested stages: the same network."""
-    expected = _drawn(_native("swin_unetr_12", 2).encoder.state_dict())
-    bare = {name.removeprefix("swinViT."): tensor for name, tensor in expected.items()}
-    nested = {}
-    for name, tensor in bare.items():
-        if name.startswith("layers"):
-            name = name[:9] + ".0" + name[9:]
-        nested[f"encoder.{name}"] = tensor
-    for name, tensor in nested.items():  # MONAI's own filter agrees
-        key, value = filter_swinunetr(name, tensor)
-        assert torch.equal(expected[key], value)
-    nested["encoder.mask_token"] = torch.zeros(1, 12, 1, 1, 1)
-    heads = {
-        name.removeprefix("module."): torch.zeros(tensor.shape)
-        for name, tensor in _swin_pretrained_head().items()
-        if "swinViT" not in name
-    }
-    olden = {name.replace("mlp.linear", "mlp.fc"): tensor for name, tensor in bare.items()}
-    swin = {name.replace("swinViT", "swin_vit"): tensor for name, tensor in expected.items()}
-    for number, state in enumerate((expected, bare, olden, nested, swin, {**expected, **heads})):
-        for prefix in ("", "module."):
-            path = tmp_path / f"{number}{prefix}.pt"
-            torch.save({"state_dict": _prefixed(prefix, state)}, path)
-            source = replace(
-                SOURCES.get("swin_unetr_48.ssl_5050"),
-                architecture="swin_unetr_12",
-                file=LocalFile(path=str(path)),
-            )
-            result = graft(source, "swin_unetr_12")
-            assert isinstance(result.encoder, SwinUNETREncoder)
-            assert result.report.coverage == 1.0
-            own = result.encoder.state_dict()
-            assert all(torch.equal(own[name], tensor) for name, tensor in expected.items())
-            dropped = {v["name"] for v in result.report.dropped}
-            assert len(dropped) == len(state) - len(expected)
-
-
-def test_mishap_cross_attention_that_monais_vit_never_uses() -> None:
-    """Files of MONAI 1.3 lack what 1.4 expects, and the other way round: both are the same."""
-    source = replace(SOURCES.get("monai_vit_b16.brainiac"), key_layout="monai-vit")
-    own = dict(_native("monai_vit_b16", 2).encoder.state_dict())
-    newer = dict(own)
-    for block in range(12):
-        for part in ("norm_cross_attn.weight", "norm_cross_attn.bias"):
-            newer[f"blocks.{block}.{part}"] = torch.empty(768, device="meta")
-        for part in ("to_q", "to_k", "to_v", "out_proj"):
-            newer[f"blocks.{block}.cross_attn.{part}.weight"] = torch.empty(768, 768, device="meta")
-    targets = {name: tuple(tensor.shape) for name, tensor in own.items()}
-    for state, gone in ((own, 0), (newer, 72)):
-        report = convert(state, targets, naming_rules(source)).report
-        assert report.coverage == 1.0
-        assert not report.fresh
-        assert len(report.dropped) == gone
-        assert all("never uses" in verdict["because"] for verdict in report.dropped)
+    torch.save(whole, suprem.file.path)
+    assert graft(suprem, "segresnet_16").report.coverage == 1.0
+    message = r"decoder\.up_layers\.1\.0\.conv1\.conv\.weight expects"
+    with pytest.raises(GraftError, match=message):
+        graft_segmentation(suprem, "segresnet_16", 2)
+    network = build_segmentation("segresnet_16", 2, decoder="native", seed=3)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    with pytest.raises(GraftError, match=message):
+        graft_segmentation(suprem, network)
+    after = network.state_dict()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
 
 
 @pytest.mark.parametrize(
@@ -537,8 +246,10 @@ def test_mishap_cross_attention_that_monais_vit_never_uses() -> None:
         lambda state: {"state_dict": _prefixed("module.", _prefixed("module.", state))},
     ],
 )
-def test_mishap_a_network_inside_of_another_dict(wrap: Wrapped, tmp_path: Path) -> None:
-    state = _drawn(_segresnet(8, 1, 2))
+def test_mishap_a_network_inside_of_another_dict(
+    wrap: Callable[[State], object], tmp_path: Path
+) -> None:
+    state = _drawn(_segresnet(8).state_dict())
     path = tmp_path / "wrapped.pth"
     torch.save(wrap(state), path)
     source = replace(
@@ -546,7 +257,7 @@ def test_mishap_a_network_inside_of_another_dict(wrap: Wrapped, tmp_path: Path) 
         architecture="segresnet_8",
         file=LocalFile(path=str(path)),
     )
-    result = graft_segmentation(source, "segresnet_8", 2, keep_head=True)
+    result = graft_segmentation(source, "segresnet_8", 32, keep_head=True)
     assert result.report.coverage == 1.0
     own = result.network.state_dict()
     assert torch.equal(own["head.weight"], state["conv_final.2.conv.weight"])

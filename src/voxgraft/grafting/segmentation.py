@@ -112,8 +112,14 @@ def graft_segmentation(
             if given
             else "outputs is None; give the number of values that the task predicts for a voxel."
         )
+    if given and (decoder is not None or deep_supervision):
+        raise GraftError(
+            "decoder and deep_supervision build a network by name; here one is given, which has "
+            "its own. Leave them out, or give the model's name."
+        )
     if decoder is not None:
         check_choice("decoder", decoder, DECODER_KINDS)
+    before = _copied(model.encoder) if isinstance(model, SegmentationNetwork) else {}
     part = graft(
         source,
         model.encoder if isinstance(model, SegmentationNetwork) else model,
@@ -127,22 +133,26 @@ def graft_segmentation(
     )
     if isinstance(model, SegmentationNetwork):
         network = model
-        network.input_mean.copy_(network.input_mean.new_tensor(part.input_mean))
-        network.input_sd.copy_(network.input_sd.new_tensor(part.input_sd))
     else:
-        kind = decoder or _usual_decoder(part.encoder)
         network = build_segmentation(
             part.encoder,
             outputs or 0,
-            decoder=kind,
+            decoder=decoder or _usual_decoder(part.encoder),
             deep_supervision=deep_supervision,
-            input_mean=part.input_mean,
-            input_sd=part.input_sd,
             seed=seed,
         )
     state = read_source(part.source).state
-    converted = _convert_decoder(part, network, state, stem, rules, keep_head)
-    network.load_state_dict({**network.state_dict(), **converted.state}, strict=True)
+    try:
+        converted = _convert_decoder(part, network, state, stem, rules, keep_head)
+    except GraftError:
+        if before:
+            network.encoder.load_state_dict(before, strict=True)
+        raise
+    contract = {
+        "input_mean": network.input_mean.new_tensor(part.input_mean),
+        "input_sd": network.input_sd.new_tensor(part.input_sd),
+    }
+    network.load_state_dict({**network.state_dict(), **contract, **converted.state}, strict=True)
     wrong = changed_tensors(network.state_dict(), state, converted.report.loaded)
     if wrong:
         raise GraftError(
@@ -157,6 +167,10 @@ def graft_segmentation(
         model_options=part.model_options,
         decoder="native" if network.decoder.original_head else "unet",
     )
+
+
+def _copied(encoder: Encoder) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
 
 
 def _usual_decoder(encoder: Encoder) -> DecoderKind:
