@@ -104,7 +104,7 @@ PLAIN = [
 @pytest.mark.parametrize("name", PLAIN)
 def test_plain_transformers_equal_timms_on_equal_planes(name: str) -> None:
     """One token deep, and three planes with a fill of the last: all with the class token."""
-    small = {"depth": 2}
+    small = {"depth": 2, "embed_dim": 96, "num_heads": 3}
     reference = uneven(build_image_reference(name, **small))
     encoder = grafted(build_vit(name, seed=0, timm_options=small), reference)
     patch = encoder.declaration.strides[0][0]
@@ -173,11 +173,11 @@ def test_depth_matters_where_planes_differ() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "depths"),
     [
-        ("swin_tiny_patch4_window7_224", {}, (1, 32, 70)),
-        ("swin_tiny_patch4_window7_224", {"window_depth": 3, "depth_stride": 4}, (9, 29)),
-        ("swin_tiny_patch4_window7_224", {"window_depth": 2, "depth_stride": 32}, (100,)),
-        ("swinv2_tiny_window8_256", {}, (1, 40)),
-        ("swinv2_tiny_window8_256", {"window_depth": 4, "depth_stride": 8}, (37,)),
+        ("swin_tiny_patch4_window7_224", {}, (1, 9)),
+        ("swin_tiny_patch4_window7_224", {"window_depth": 3, "depth_stride": 4}, (7,)),
+        ("swin_tiny_patch4_window7_224", {"window_depth": 2, "depth_stride": 32}, (70,)),
+        ("swinv2_tiny_window8_256", {}, (1,)),
+        ("swinv2_tiny_window8_256", {"window_depth": 2, "depth_stride": 8}, (5,)),
     ],
 )
 def test_swin_equals_timms_on_equal_planes(name: str, options: Any, depths: Any) -> None:
@@ -235,23 +235,14 @@ def test_the_declaration_is_true(name: str) -> None:
     with torch.device("meta"):
         encoder, entry = build_encoder(name).eval(), MODELS.get(name)
         facts = encoder.declaration
-        volume = torch.empty(2, 1, *facts.preferred_size)
-        with torch.no_grad():
-            stages = encoder.forward_stages(volume)
     assert (facts.family, facts.twin_of) == (entry.family, entry.twin_of)
     assert model_options(name) == entry.options
     state = encoder.state_dict()
     assert state[facts.stem].shape[1] == 1
     assert tuple(state[facts.stem].shape[2:]) == facts.strides[0]
     assert not any(key.startswith(f"{facts.head}.") for key in state)
-    assert tuple(stage.shape[1] for stage in stages) == facts.feature_channels
-    sizes = [
-        tuple(n // found for n, found in zip(facts.preferred_size, stage.shape[2:], strict=True))
-        for stage in stages
-    ]
-    assert tuple(sizes) == facts.strides
-    assert tuple(stages[-1].shape[2:]) == (3, 3, 3)
-    assert stages[-1].shape[1] == facts.num_features
+    assert state[facts.stem].shape[0] == facts.feature_channels[0]
+    assert facts.feature_channels[-1] == facts.num_features
     for table in facts.positions:
         rows = {
             "absolute": (1, table.prefix + int(torch.tensor(table.grid).prod())),
@@ -259,6 +250,33 @@ def test_the_declaration_is_true(name: str) -> None:
             "coordinates": (512, 3),
         }[table.kind]
         assert tuple(state[table.name].shape)[: len(rows)] == rows
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vit_tiny_patch16_224_3d",
+        "vit_small_patch14_reg4_dinov2_3d",
+        "eva02_small_patch14_224_3d",
+        "swin_tiny_patch4_window7_224_3d",
+        "swinv2_tiny_window8_256_3d",
+    ],
+)
+def test_stages_have_the_declared_channels_and_strides(name: str) -> None:
+    """One of each kind: the others differ in width and depth alone."""
+    with torch.device("meta"), torch.no_grad():
+        encoder = build_encoder(name).eval()
+        facts = encoder.declaration
+        stages = encoder.forward_stages(torch.empty(2, 1, *facts.preferred_size))
+        vector = encoder(torch.empty(1, 1, *facts.min_size))
+    assert tuple(stage.shape[1] for stage in stages) == facts.feature_channels
+    sizes = [
+        tuple(n // found for n, found in zip(facts.preferred_size, stage.shape[2:], strict=True))
+        for stage in stages
+    ]
+    assert tuple(sizes) == facts.strides
+    assert tuple(stages[-1].shape[2:]) == (3, 3, 3)
+    assert tuple(vector.shape) == (1, facts.num_features)
 
 
 def test_any_of_timms_transformers_by_name() -> None:

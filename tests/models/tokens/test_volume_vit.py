@@ -208,9 +208,6 @@ def test_the_declaration_is_true(name: str) -> None:
     with torch.device("meta"):
         encoder, entry = build_encoder(name, in_channels=2).eval(), MODELS.get(name)
         facts = encoder.declaration
-        with torch.no_grad():
-            stages = encoder.forward_stages(torch.empty(1, 2, *facts.preferred_size))
-            vector = encoder(torch.empty(1, 2, *facts.min_size))
     assert (facts.family, facts.native, facts.reference) == (
         entry.family,
         entry.native,
@@ -219,13 +216,24 @@ def test_the_declaration_is_true(name: str) -> None:
     assert (facts.twin_of, entry.twin_of) == (None, None)
     state = encoder.state_dict()
     assert tuple(state[facts.stem].shape[1:]) == (2, *facts.strides[0])
-    assert tuple(stage.shape[1] for stage in stages) == facts.feature_channels
-    assert all(tuple(stage.shape[2:]) == (3, 3, 3) for stage in stages)
-    assert tuple(vector.shape) == (1, facts.num_features)
+    assert facts.feature_channels == (state[facts.stem].shape[0],) * 4
+    assert facts.num_features == facts.feature_channels[-1]
     table = facts.positions[0]
     assert state[table.name].shape[1] == table.prefix + int(torch.tensor(table.grid).prod())
     with pytest.raises(ModelError, match="no twin of a 2D network"):
         encoder.build_reference()
+
+
+def test_stages_have_the_declared_channels_and_strides() -> None:
+    """Of Primus-S: the others differ in width and depth alone."""
+    with torch.device("meta"), torch.no_grad():
+        encoder = build_encoder("primus_s").eval()
+        facts = encoder.declaration
+        stages = encoder.forward_stages(torch.empty(1, 1, *facts.preferred_size))
+        vector = encoder(torch.empty(1, 1, *facts.min_size))
+    assert tuple(stage.shape[1] for stage in stages) == facts.feature_channels
+    assert all(tuple(stage.shape[2:]) == (3, 3, 3) for stage in stages)
+    assert tuple(vector.shape) == (1, facts.num_features)
 
 
 def test_files_are_recognised_by_their_names() -> None:
