@@ -20,7 +20,14 @@ from voxgraft.datasets import (
     split_table,
     write_table,
 )
-from voxgraft.grafting import graft, save_graft
+from voxgraft.grafting import (
+    check_statistics,
+    from_pretrained,
+    graft,
+    graft_by_rules,
+    propose,
+    save_graft,
+)
 from voxgraft.grafting import inspect_file as inspect
 from voxgraft.inference import Evaluation, load_trained
 from voxgraft.inference import evaluate as _evaluate
@@ -28,7 +35,7 @@ from voxgraft.inference import predict as _predict
 from voxgraft.models import MODELS, build_encoder
 from voxgraft.recipes import Recipe, read_recipe
 from voxgraft.reports import write_report
-from voxgraft.runs import TrainedRun, begin_run, execute_run
+from voxgraft.runs import TrainedRun, begin_run, execute_run, push
 from voxgraft.transforms import Augmentation, Preprocessing
 from voxgraft.types import Json
 from voxgraft.volumes import read_volume, write_volume
@@ -44,17 +51,22 @@ __all__ = [
     "Table",
     "Target",
     "build_encoder",
+    "check_statistics",
     "check_table",
     "compare",
     "evaluate",
     "finetune",
+    "from_pretrained",
     "graft",
+    "graft_by_rules",
     "import_folder_per_class",
     "import_lidc",
     "import_medmnist",
     "inspect",
     "load_run",
     "predict",
+    "propose",
+    "push",
     "read_table",
     "read_volume",
     "report",

@@ -7,17 +7,28 @@ from typing import Any
 
 import typer
 
-from voxgraft.cli.output import JSON_OPTION, emit_json, emit_table
+from voxgraft.cli.output import JSON_OPTION, emit_json, emit_table, say
+from voxgraft.errors import UsageError
 
 
 def sources(
-    source_id: str | None = typer.Argument(None, metavar="[ID]", help="One source, whole."),
+    arguments: list[str] | None = typer.Argument(
+        None, metavar="[ID | verify ID...]", help="One source, whole; or sources to verify."
+    ),
     markdown: bool = typer.Option(False, "--markdown", help="The page docs/sources.md."),
+    every: bool = typer.Option(False, "--all", help="With verify: every source."),
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """List the starts in the catalogue, or show one."""
+    """List the starts in the catalogue, or show one; verify fetches, grafts and records them."""
     from voxgraft.weights import SOURCES
+    from voxgraft.weights.verification import verifications
 
+    if arguments and arguments[0] == "verify":
+        verify(arguments[1:], every=every, as_json=as_json)
+        return
+    if every or len(arguments or ()) > 1:
+        raise UsageError("give one ID; several, or --all, go with `voxgraft sources verify`.")
+    source_id = arguments[0] if arguments else None
     if markdown:
         from voxgraft.weights.table import sources_page
 
@@ -29,6 +40,7 @@ def sources(
     if as_json:
         emit_json([dataclasses.asdict(source) for source in SOURCES])
         return
+    here = verifications()
     columns = ["id", "architecture", "layout", "trained on", "licence", "verified"]
     rows = [
         [
@@ -37,7 +49,7 @@ def sources(
             source.layout,
             ", ".join(source.trained_on),
             source.licence,
-            "yes" if source.verified else "no",
+            "yes" if source.verified else ("here" if source.id in here else "no"),
         ]
         for source in SOURCES
     ]
@@ -74,6 +86,37 @@ def models(
         return
     columns = ["name", "family", "twin of (timm)", "description"]
     emit_table(columns, [[e.name, e.family, e.twin_of or "-", e.description] for e in MODELS])
+
+
+def verify(ids: list[str], *, every: bool, as_json: bool) -> None:
+    """Fetch sources, graft them with parity and record their files' hashes; exit 1 if one fails."""
+    from voxgraft.grafting import Proof, verify_sources
+    from voxgraft.weights import SOURCES
+
+    if every == bool(ids):
+        raise UsageError("give the ids of sources to verify, or --all.")
+    chosen = list(SOURCES) if every else [SOURCES.get(name) for name in ids]
+
+    def tell(proof: Proof) -> None:
+        say(f"{proof.source}: {proof.fault or 'verified'}")
+
+    proofs = verify_sources(chosen, tell)
+    if as_json:
+        emit_json([dataclasses.asdict(proof) for proof in proofs])
+    else:
+        columns = ["source", "network", "verified", "parity", "sha256", "fault"]
+        rows = []
+        for proof in proofs:
+            found = proof.verification
+            facts = ["no", "", ""]
+            if found is not None:
+                facts = ["here", f"{found.parity:.1e}", found.sha256]
+            rows.append([proof.source, proof.model, *facts, proof.fault])
+        emit_table(columns, rows)
+    failed = sum(bool(proof.fault) for proof in proofs)
+    say(f"{len(proofs) - failed} of {len(proofs)} verified")
+    if failed:
+        raise typer.Exit(1)
 
 
 def _show(details: dict[str, Any], as_json: bool) -> None:

@@ -22,6 +22,7 @@ from voxgraft.cli import (
     inspect,
     listings,
     predict,
+    push,
     report,
 )
 from voxgraft.errors import VoxgraftError
@@ -63,6 +64,7 @@ app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("push")(push.push)
 app.command("demo")(demo.demo)
 
 

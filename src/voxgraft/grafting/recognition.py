@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Collection
+import json
+import math
+from collections.abc import Collection, Mapping
 from functools import cache
+from importlib import resources
 from pathlib import Path
 
 import torch
@@ -29,7 +32,7 @@ class RegistryNetworks:
     """
 
     def names(self) -> Collection[str]:
-        """Return the networks that are no twins of image networks."""
+        """Return the networks for video and volumes."""
         return _native_names()
 
     def anatomy(self, name: str) -> Anatomy:
@@ -39,6 +42,19 @@ class RegistryNetworks:
             RegistryError: If no network has that name.
         """
         return _anatomy(name)
+
+    def size(self, name: str) -> int:
+        """Return the number of values in one of them, about: of those that came with the package.
+
+        It says which networks a file is compared with first; others are built to know it.
+
+        Raises:
+            RegistryError: If no network has that name.
+        """
+        sizes = _sizes()
+        if name not in sizes:
+            return sum(math.prod(shape) for shape in _anatomy(name).shapes.values())
+        return sizes[name]
 
     def models_of(self, architecture: str) -> list[str]:
         """Return the networks that take the weights of an architecture."""
@@ -50,10 +66,23 @@ class RegistryNetworks:
 
 NETWORKS = RegistryNetworks()
 
+_OWN_FAMILIES = frozenset({"plain_resnet"})
+"""Networks of Voxgraft's own, which no image network stands behind."""
+
 
 @cache
 def _native_names() -> tuple[str, ...]:
-    return tuple(entry.name for entry in MODELS if entry.twin_of is None)
+    """Return the networks whose weights are 3D: no twins, and none that run a 2D one on slices."""
+    return tuple(
+        entry.name for entry in MODELS if entry.native != "image" or entry.family in _OWN_FAMILIES
+    )
+
+
+@cache
+def _sizes() -> Mapping[str, int]:
+    text = (resources.files("voxgraft.grafting") / "data" / "network_sizes.json").read_text("utf-8")
+    sizes: dict[str, int] = json.loads(text)
+    return sizes
 
 
 @cache

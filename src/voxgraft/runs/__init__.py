@@ -13,6 +13,7 @@ from voxgraft.runs.predictions import (
     squeeze,
     truth_of,
 )
+from voxgraft.runs.publish import push
 from voxgraft.runs.saved import TrainedRun, load_trained
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "load_trained",
     "open_run",
     "prepare_volumes",
+    "push",
     "score_columns",
     "score_frame",
     "scores_of",

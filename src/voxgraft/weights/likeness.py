@@ -38,6 +38,9 @@ class Networks(Protocol):
     def anatomy(self, name: str) -> Anatomy:
         """Return the tensors of one of them."""
 
+    def size(self, name: str) -> int:
+        """Return the number of values in one of them, about."""
+
     def models_of(self, architecture: str) -> list[str]:
         """Return the networks that take the weights of an architecture."""
 

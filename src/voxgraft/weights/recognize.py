@@ -99,8 +99,7 @@ def _natives(inside: Shapes, shapes: Shapes, prefix: str, networks: Networks) ->
         likenesses += native_likenesses(name, shapes, prefix, networks)
     if any(likeness.exact for likeness in likenesses):
         return likenesses
-    # Networks without a source in the catalogue: their size is known once they were built.
-    others = {name: _size(networks.anatomy(name).shapes) for name in sorted(known - nearest.keys())}
+    others = {name: networks.size(name) for name in sorted(known - nearest.keys())}
     size = _size(inside)
     for name in sorted(others, key=lambda name: _distance(size, others[name]))[:_CANDIDATES]:
         likenesses += native_likenesses(name, shapes, prefix, networks)
@@ -112,7 +111,7 @@ def _apart(source: Source, inside: Shapes, networks: Networks | None = None) -> 
     if not whole:
         if networks is None:
             return math.inf
-        whole = _size(networks.anatomy(source.architecture).shapes)
+        whole = networks.size(source.architecture)
     encoder = max(whole - source.head_parameters, 1)
     found = _size(inside)
     return min(_distance(found, whole), _distance(found, encoder))
