@@ -14,6 +14,7 @@ from voxgraft.errors import ConversionError, GraftError
 from voxgraft.positions import cubic_grid, resize_table, square_grid
 from voxgraft.weights.convert import (
     DeepenCoordinates,
+    FlattenPositions,
     Inflate,
     ResizePatch,
     ResizePositions,
@@ -242,6 +243,26 @@ def test_depth_enters_a_network_of_offsets_with_zeros() -> None:
     assert how == "offsets (h, w) to (d, h, w), depth at zero"
     offsets = _noise(1, 5, 3)
     torch.testing.assert_close(offsets @ found.t(), offsets[:, 1:] @ weight.t())
+
+
+def test_tables_of_one_plane_are_taken_out_of_those_of_a_volume() -> None:
+    offsets = _noise(1, 3 * 5 * 5, 2)
+    rule = FlattenPositions(name="t", kind="relative", grid=(2, 3, 3))
+    found, how = _resized(rule, offsets, (25, 2), "t")
+    assert how == "relative positions of windows 2×3×3 to 3×3 (those of one plane)"
+    assert torch.equal(found, offsets.view(3, 25, 2)[1])
+    weight = _noise(2, 7, 3)
+    layer = FlattenPositions(name="t", kind="coordinates", grid=(2, 3, 3))
+    assert torch.equal(_resized(layer, weight, (7, 2), "t")[0], weight[:, 1:])
+    table = _noise(3, 1, 2 + 4 * 9, 5)
+    rule = FlattenPositions(name="t", kind="absolute", grid=(4, 3, 3), prefix=2)
+    found, how = _resized(rule, table, (1, 11, 5), "t")
+    assert how == "positions 4×3×3 to 3×3 (those of one plane)"
+    assert torch.equal(found[:, :2], table[:, :2])
+    planes = table[0, 2:].view(4, 9, 5)
+    # One plane of four: 1 - distance / 4 from the middle, at 1.5 and 0.5 planes.
+    weights = torch.tensor([0.625, 0.875, 0.875, 0.625]).view(4, 1, 1)
+    torch.testing.assert_close(found[0, 2:], (planes * weights / weights.sum()).sum(0))
 
 
 def _response(kernel: Tensor, patch: Tensor) -> Tensor:

@@ -98,6 +98,9 @@ PLAIN = [
     "vit_small_patch16_dinov3",  # rotary positions alone
     "eva02_tiny_patch14_224",  # rotary positions and a table
     "vit_small_patch16_rope_mixed_224",  # learned rotations
+    "vit_small_patch16_18x2_224",  # two attentions side by side
+    "vit_dpwee_patch16_reg1_gap_256",  # differential attention beside the MLP
+    "vit_pe_core_tiny_patch16_384",  # attention over all tokens, class token included
 ]
 
 
