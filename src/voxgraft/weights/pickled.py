@@ -43,7 +43,9 @@ DAMAGE = (
 
 _BOOKKEEPING = re.compile(
     r"(?:pytorch_lightning|lightning|lightning_fabric|mmengine|mmcv|mmaction|omegaconf|yacs"
-    r"|numpy|pathlib|fvcore|monai\.utils\.enums)\..+"
+    r"|pathlib|fvcore|monai\.utils\.enums)\..+"
+    r"|numpy\.(?:_?core\.multiarray\.(?:scalar|_reconstruct)|_?core\.numeric\._frombuffer"
+    r"|ndarray|dtype|dtypes\.\w+|random\._pickle\.\w+)"
     r"|collections\.(?:deque|defaultdict)|_codecs\.encode|typing\.\w+"
     r"|__?builtin(?:s|__)\.(?:set|dict|list|tuple|slice|complex|bytearray)"
 )

@@ -15,7 +15,7 @@ from voxgraft.errors import SourceError, raise_faults
 from voxgraft.weights.file_kinds import refuse_other_kinds
 from voxgraft.weights.jax_arrays import holds_arrays, load_arrays
 from voxgraft.weights.nested import find_network, strip_wrapping
-from voxgraft.weights.pickled import first_line, load_pickled
+from voxgraft.weights.pickled import LeftOut, LeftOutList, first_line, load_pickled
 from voxgraft.weights.sharded import INDEX_SUFFIX, load_shards
 
 
@@ -98,7 +98,7 @@ def _check(state: dict[Any, Any], path: Path) -> None:
         if not isinstance(name, str) or not name:
             faults.append(f"the key {name!r} is no name (a {type(name).__name__})")
         elif not isinstance(value, Tensor):
-            faults.append(f"{name} is a {type(value).__name__}, expected a tensor")
+            faults.append(f"{name} is {_what(value)}, expected a tensor")
         elif value.is_quantized:
             faults.append(f"{name} is quantized ({value.dtype}), expected plain numbers")
         elif value.layout != torch.strided:
@@ -119,6 +119,12 @@ def _check(state: dict[Any, Any], path: Path) -> None:
         )
     if not state:
         raise SourceError(f"{path} holds no tensors at all. Save the network's state dict.")
+
+
+def _what(value: Any) -> str:
+    if isinstance(value, LeftOut | LeftOutList):
+        return "an object of another program"
+    return f"a {type(value).__name__}"
 
 
 def _finite(value: Tensor) -> bool:
