@@ -21,8 +21,8 @@ _OPENMIND = {
 """Method: its name in the repository, modules that are no encoder, parameters, in words."""
 
 _ORDER = (
-    "; in its pre-training the tokens lay in the order (height, depth, width) of nnssl's axes, so "
-    "that its table of positions has the first two axes exchanged"
+    "; its pre-training laid the tokens with the first two axes exchanged, and so lies its table "
+    "of positions: nnU-Net's fine-tuning takes it as it is, and so does this package"
 )
 
 
@@ -53,7 +53,8 @@ def _primus(method: str) -> Source:
         decoder=rest if rest[-1] == "up_projection" else (),
         parameters=parameters,
         trained_on=("OpenMind", "OpenNeuro"),
-        note=f"pre-trained without labels on 3D brain MRI by {words}{_ORDER}",
+        note=f"pre-trained without labels on 3D brain MRI by {words}"
+        + ("" if method == "simmim" else _ORDER),
     )
 
 
