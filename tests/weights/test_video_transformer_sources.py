@@ -6,6 +6,7 @@ import json
 import re
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,10 +16,12 @@ from torch import Tensor
 from torchvision.models import video
 
 from voxgraft.grafting.plan import How, rules_for
+from voxgraft.grafting.recognition import NETWORKS
 from voxgraft.models import build_encoder
-from voxgraft.weights import SOURCES, convert
+from voxgraft.weights import SOURCES, convert, recognize
 from voxgraft.weights.catalog.video_transformers import SOURCES as OURS
 from voxgraft.weights.layouts import key_layout
+from voxgraft.weights.read import Checkpoint
 from voxgraft.weights.source import HubFile, WebFile, source_from_dict
 
 IDS = [source.id for source in OURS]
@@ -166,3 +169,15 @@ def test_a_graft_resizes_no_table_of_published_size() -> None:
         for table in declared.positions:
             for axis in table.axes:
                 assert table.grid[axis] == size[axis] // stride[axis], source.id
+
+
+@pytest.mark.parametrize("name", ["timesformer_base.k400", "timesformer_hr.k400"])
+def test_a_file_is_recognised_by_its_own_grid(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both have the same tensors, but for tables of positions; and 2D kernels, as a ViT has."""
+    with torch.device("meta"):
+        state = PUBLISHED[name]().state_dict()
+    monkeypatch.setattr(recognize, "read_checkpoint", lambda path, key=None: Checkpoint(state, ()))
+    monkeypatch.setattr(recognize, "_published", lambda state, path: None)
+    source = recognize.recognized_source(Path("unknown.bin"), NETWORKS)
+    assert source.architecture == name.partition(".")[0]
+    assert source.key_layout == "transformers-timesformer"

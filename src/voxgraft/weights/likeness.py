@@ -148,6 +148,7 @@ def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
 def _adaptable(
     name: str, found: tuple[int, ...], wanted: tuple[int, ...], anatomy: Anatomy
 ) -> bool:
-    if name in anatomy.stems and len(found) == len(wanted) > 2:
-        return (found[0], *found[2:]) == (wanted[0], *wanted[2:])
+    if name in anatomy.stems and min(len(found), len(wanted)) > 2:
+        # A 2D kernel that runs slice by slice is a 3D kernel of depth 1.
+        return (found[0], *_squeezed(found[2:])) == (wanted[0], *_squeezed(wanted[2:]))
     return name in anatomy.positions and bool(found) and found[-1:] == wanted[-1:]

@@ -151,6 +151,9 @@ def recognized_source(
     exact = list(
         {likeness.architecture: likeness for likeness in likely if likeness.exact}.values()
     )
+    # Of networks that differ in their tables of positions alone, the one with the file's own grid.
+    least = min((len(likeness.adapted) for likeness in exact), default=0)
+    exact = [likeness for likeness in exact if len(likeness.adapted) == least]
     roots = {likeness.architecture.removeprefix("tf_") for likeness in exact}
     if len(roots) != 1 and not _one_network({found.architecture for found in exact}):
         raise SourceError(
