@@ -168,6 +168,7 @@ def test_gradient_checkpointing_changes_nothing(name) -> None:
     torch.testing.assert_close(again[2], plain[2])
 
 
+@settings(deadline=None)
 @given(count=st.integers(1, 40), step=st.integers(1, 9))
 def test_positions_of_slices(count, step) -> None:
     found = list(slice_positions(count, step))

@@ -62,6 +62,7 @@ def test_deflation_in_a_conversion() -> None:
         deflate_kernel(torch.ones(2, 1, 1, 5, 5), "mean")
 
 
+@settings(deadline=None)
 @given(st.integers(1, 60), st.data(), st.sampled_from(["first", "uniform", "spread"]))
 def test_what_is_kept(count, data, choice) -> None:
     wanted = data.draw(st.integers(1, count))
@@ -75,6 +76,7 @@ def test_what_is_kept(count, data, choice) -> None:
         assert chosen == list(range(count))
 
 
+@settings(deadline=None)
 @given(st.integers(1, 4), st.integers(1, 6), st.data())
 def test_uniform_channels_of_concatenated_parts_are_those_of_each_part(parts, wanted, data) -> None:
     """As query, key and value in one matrix, or the heads in each."""
