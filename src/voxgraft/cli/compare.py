@@ -117,10 +117,9 @@ def _plan_from_flags(
 
 def _own_networks(starts: list[str]) -> dict[str, Any]:
     """Give each source the network that its weights are of, and scratch all of these."""
-    from voxgraft.grafting import network_of
-    from voxgraft.weights import resolve_source
+    from voxgraft.grafting import find_source, network_of
 
-    own = {text: network_of(resolve_source(text)) for text in starts if text != "scratch"}
+    own = {text: network_of(find_source(text)) for text in starts if text != "scratch"}
     models = list(dict.fromkeys(own.values())) or ["efficientnet_lite0_3d"]
     if len(models) == 1:
         return {"models": models}

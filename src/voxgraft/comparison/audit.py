@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from voxgraft.comparison.matrix import Study
 from voxgraft.datasets import Table
+from voxgraft.grafting import find_source
 from voxgraft.runs.input_contract import NOTE
 from voxgraft.types import Json
-from voxgraft.weights import resolve_source
 from voxgraft.weights.overlap import overlap_text
 
 COLUMN = "dataset"
@@ -33,7 +33,7 @@ def overlap_audit(study: Study, table: Table) -> list[Json]:
     rows = []
     for start in study.plan.starts:
         if start.source is not None:
-            flag, text = overlap_text(resolve_source(start.source), tested_on)
+            flag, text = overlap_text(find_source(start.source), tested_on)
             rows.append({"start": start.name, "flag": flag, "text": f"{start.name}: {text}"})
     return rows
 

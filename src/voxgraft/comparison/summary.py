@@ -13,11 +13,11 @@ from voxgraft.comparison.examples import write_examples
 from voxgraft.comparison.matrix import Study
 from voxgraft.datasets import Table
 from voxgraft.files import read_json
+from voxgraft.grafting import find_source
 from voxgraft.metrics import Metric
 from voxgraft.runs import RunFolder, score_columns
 from voxgraft.store import Prepared
 from voxgraft.types import Json
-from voxgraft.weights import resolve_source
 
 
 def start_row(study: Study, name: str, grafts: Json) -> Json:
@@ -36,7 +36,7 @@ def start_row(study: Study, name: str, grafts: Json) -> Json:
         "trained_on": [],
     }
     if start.source is not None:
-        source = resolve_source(start.source)
+        source = find_source(start.source)
         row |= {"licence": source.licence, "paper": source.paper}
         row["trained_on"] = list(source.trained_on)
     audits = [
