@@ -132,13 +132,17 @@ def test_whole_modules_are_refused_with_the_class_named(tmp_path: Path) -> None:
         read_state_dict(tmp_path / "a.pth")
 
 
-def test_torchscript_is_named(tmp_path: Path) -> None:
+def test_broken_torchscript_is_named(tmp_path: Path) -> None:
     # The layout of a TorchScript archive, without the compiler that is deprecated.
-    with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
-        for name in ("m/data.pkl", "m/constants.pkl", "m/code/__torch__.py"):
-            archive.writestr(name, b"x")
-    with pytest.raises(SourceError, match=r"TorchScript archive.*torch\.jit\.load\(FILE\)"):
-        read_state_dict(tmp_path / "a.pt")
+    for present, message in (
+        (("m/constants.pkl", "m/code/__torch__.py"), r"TorchScript archive without its tensors"),
+        (("m/data.pkl", "m/constants.pkl"), r"cannot be read as a PyTorch checkpoint"),
+    ):
+        with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
+            for name in present:
+                archive.writestr(name, b"x")
+        with pytest.raises(SourceError, match=message):
+            read_state_dict(tmp_path / "a.pt")
 
 
 _FAKES = {
@@ -151,6 +155,13 @@ _FAKES = {
     "text": (b"hello world, I am no checkpoint", r"cannot be read as a PyTorch checkpoint"),
     "npy": (b"\x93NUMPY\x01\x00" + bytes(100), r"NumPy array"),
 }
+
+
+def test_graphs_of_other_programs_are_told_by_their_suffix(tmp_path: Path) -> None:
+    for name, kind in (("a.pb", "a TensorFlow graph"), ("a.onnx", "an ONNX graph")):
+        (tmp_path / name).write_bytes(b"\n\x0bsome graph")
+        with pytest.raises(SourceError, match=rf"is {kind}, not a state dict.*docs/grafting"):
+            read_state_dict(tmp_path / name)
 
 
 @pytest.mark.parametrize("kind", _FAKES)

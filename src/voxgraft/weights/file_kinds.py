@@ -26,6 +26,15 @@ _STARTS: tuple[tuple[bytes, str, str], ...] = (
     (b"GGUF", "a GGUF file", "Convert it to safetensors first."),
 )
 
+_SUFFIXES = {
+    ".pb": "a TensorFlow graph",
+    ".tflite": "a TensorFlow Lite graph",
+    ".onnx": "an ONNX graph",
+    ".msgpack": "Flax's own container",
+    ".index": "the index of a TensorFlow checkpoint",
+}
+"""Files that are told by their suffix alone, where their content is no zip archive."""
+
 _SAFE = re.compile(
     r"collections\.OrderedDict|argparse\.Namespace|torch\.(_utils\._rebuild_\w+|\w+Storage|Size|"
     r"storage\.\w+|serialization\._get_layout|bfloat16|float\w+|int\w+|device)"
@@ -71,6 +80,13 @@ def refuse_other_kinds(path: Path) -> None:
         raise SourceError(
             f"{path} is a web page (HTML), not weights: the download ended at a page that asks "
             "for a login or a confirmation. Open the link in a browser and save the file itself."
+        )
+    kind = _SUFFIXES.get(path.suffix.lower())
+    if kind is not None and not start.startswith(b"PK"):
+        raise SourceError(
+            f"{path} is {kind}, not a state dict. Read its arrays with the program that wrote it "
+            "and save them by name with numpy.savez or safetensors (docs/grafting.md, 'Files that "
+            "are refused')."
         )
     _refuse_programs(path)
 
