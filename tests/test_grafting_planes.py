@@ -150,7 +150,7 @@ def test_a_spoilt_tensor_and_another_network_are_found(folder) -> None:
         graft(start, "slicewise:mobilenetv3_small_050",
               rules=[_Scale("network.blocks.2.0.conv_dw.weight")])  # fmt: skip
     with pytest.raises(GraftError, match=r"network\.layer1\.0"):
-        graft(start, "slicewise_resnet18")
+        graft(start, "slicewise:resnet10t")
 
 
 @pytest.mark.parametrize("options", [{}, {"convolution": "acs"}, {"depth_stride": 4}])

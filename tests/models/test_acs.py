@@ -113,7 +113,7 @@ def test_laid_axially_is_the_2d_layer_slice_by_slice_and_ends() -> None:
     assert not torch.allclose(before, flat)
 
 
-KINDS = ["resnet18", "resnext50_32x4d", "densenet121", "efficientnet_b0", "mobilenetv3_small_050",
+KINDS = ["resnet18", "densenet121", "efficientnet_b0", "mobilenetv3_small_050",
          "convnextv2_atto", "regnety_002", "tf_efficientnet_lite0"]  # fmt: skip
 
 
