@@ -33,7 +33,7 @@ def inspect(
         rows = [
             [item["architecture"], f"{item['coverage']:.1%}", "yes" if item["exact"] else "no"]
             + [len(item[name]) for name in counted]
-            + [f"{item['prefix']}* ({item['layout']})", ", ".join(item["models"])]
+            + [_names(item), ", ".join(item["models"])]
             for item in likely
         ]
         emit_table(columns, rows)
@@ -46,6 +46,12 @@ def inspect(
             ["tensor", "shape", "dtype"],
             [[entry["name"], entry["shape"], entry["dtype"]] for entry in entries],
         )
+
+
+def _names(item: dict[str, Any]) -> str:
+    if item["by"] == "shapes":
+        return "unknown: by shapes alone"
+    return f"{item['prefix']}* ({item['layout']})"
 
 
 def _words(value: Any) -> str:

@@ -25,7 +25,7 @@ from voxgraft.weights.recognized import image_anatomy, image_source, native_sour
 from voxgraft.weights.source import InputContract, LocalFile, Source
 
 _HEADS = re.compile(
-    r"(?:.*\.)?(?:fc|fcs|head|heads|cls_head|classifier|classification_head|logits|last_linear"
+    r"(?:.*\.)?_?(?:fc|fcs|head|heads|cls_head|classifier|classification_head|logits|last_linear"
     r"|output|pred|projection_head|contrastive_head)(?:\.\d+|\.fc|\.fc_cls|\.proj|\.linear)*"
 )
 _SHOWN = 40

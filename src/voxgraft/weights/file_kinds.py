@@ -81,10 +81,10 @@ def refuse_other_kinds(path: Path) -> None:
             f"{path} is a web page (HTML), not weights: the download ended at a page that asks "
             "for a login or a confirmation. Open the link in a browser and save the file itself."
         )
-    kind = _SUFFIXES.get(path.suffix.lower())
-    if kind is not None and not start.startswith(b"PK"):
+    graph = _SUFFIXES.get(path.suffix.lower())
+    if graph is not None and not start.startswith(b"PK"):
         raise SourceError(
-            f"{path} is {kind}, not a state dict. Read its arrays with the program that wrote it "
+            f"{path} is {graph}, not a state dict. Read its arrays with the program that wrote it "
             "and save them by name with numpy.savez or safetensors (docs/grafting.md, 'Files that "
             "are refused')."
         )

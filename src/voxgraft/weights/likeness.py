@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from voxgraft.types import Json
 from voxgraft.weights.catalog import SOURCES
@@ -61,11 +62,13 @@ class Likeness:
     adapted: tuple[str, ...]
     """With other input channels, or of another grid of positions."""
     extra: tuple[str, ...]
+    by: Literal["names", "shapes"] = "names"
+    """``"shapes"``: no name is known, and the coverage is of equal shapes, wherever they are."""
 
     @property
     def exact(self) -> bool:
         """Whether every tensor is there, and no other."""
-        return not (self.missing or self.misshapen or self.extra)
+        return self.by == "names" and not (self.missing or self.misshapen or self.extra)
 
     @property
     def order(self) -> tuple[bool, float, int, int]:
@@ -86,6 +89,7 @@ class Likeness:
             "exact": self.exact,
             "layout": self.key_layout,
             "prefix": self.prefix,
+            "by": self.by,
             "missing": list(self.missing),
             "misshapen": list(self.misshapen),
             "adapted": list(self.adapted),
@@ -134,6 +138,26 @@ def compare(
         misshapen=tuple(misshapen),
         adapted=tuple(adapted),
         extra=tuple(n for n in found if n not in wanted and not _passed(n, heads)),
+    )
+
+
+def compare_shapes(shapes: Shapes, anatomy: Anatomy) -> Likeness:
+    """Compare a file's tensors with a network's by their shapes alone."""
+    heads = tuple(f"{head}." for head in anatomy.heads)
+    wanted = Counter(_squeezed(s) for n, s in anatomy.shapes.items() if not _passed(n, heads))
+    found = Counter(_squeezed(s) for n, s in shapes.items() if not _passed(n, ()))
+    whole = sum(math.prod(shape) * count for shape, count in wanted.items())
+    had = sum(math.prod(shape) * count for shape, count in (wanted & found).items())
+    return Likeness(
+        architecture=anatomy.name,
+        key_layout="unknown",
+        prefix="",
+        coverage=had / whole if whole else 0.0,
+        missing=(),
+        misshapen=(),
+        adapted=(),
+        extra=(),
+        by="shapes",
     )
 
 

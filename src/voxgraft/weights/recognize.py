@@ -18,10 +18,11 @@ from voxgraft.weights.catalog import SOURCES
 from voxgraft.weights.convert.convert import BUFFER_NAMES
 from voxgraft.weights.digests import digest_faults, tensor_digests
 from voxgraft.weights.layouts import key_layout
-from voxgraft.weights.likeness import Likeness, Networks, Shapes
+from voxgraft.weights.likeness import Likeness, Networks, Shapes, compare_shapes
 from voxgraft.weights.prefixes import prefix_candidates
 from voxgraft.weights.read import read_checkpoint
 from voxgraft.weights.recognized import (
+    image_anatomy,
     image_likenesses,
     image_source,
     layouts_of,
@@ -35,6 +36,9 @@ _CANDIDATES = 6
 
 _PREFIXES = 4
 """Prefixes that are tried."""
+
+_ALIKE = 0.05
+"""Coverage by names below which names say nothing."""
 
 _NEARLY = 0.5
 """Share of a published source's tensors that make a file a changed copy of it."""
@@ -66,20 +70,39 @@ def likely_architectures(
                 found[name] = likeness
         if any(likeness.exact for likeness in likenesses):
             break
+    if not any(likeness.coverage >= _ALIKE for likeness in found.values()):
+        found = {likeness.architecture: likeness for likeness in _by_shapes(shapes, networks)}
     return sorted(found.values(), key=lambda likeness: likeness.order)
 
 
+def _by_shapes(shapes: Shapes, networks: Networks | None) -> list[Likeness]:
+    """Compare with the networks nearest in size by shapes alone: for names that nothing knows."""
+    names = _nearest_images(shapes)
+    anatomies = [] if any(len(s) == 5 for s in shapes.values()) else list(map(image_anatomy, names))
+    if networks is not None:
+        size = _size(shapes)
+        apart = {name: _distance(size, networks.size(name)) for name in networks.names()}
+        nearest = sorted(apart, key=lambda name: apart[name])[:_CANDIDATES]
+        anatomies += [networks.anatomy(name) for name in nearest]
+    likenesses = (compare_shapes(shapes, anatomy) for anatomy in anatomies)
+    return [likeness for likeness in likenesses if likeness.coverage >= 0.5]
+
+
 def _images(inside: Shapes, shapes: Shapes, prefix: str) -> list[Likeness]:
+    likenesses: list[Likeness] = []
+    for architecture in _nearest_images(inside):
+        likenesses += image_likenesses(architecture, shapes, prefix)
+    return likenesses
+
+
+def _nearest_images(inside: Shapes) -> list[str]:
     nearest: dict[str, float] = {}
     for source in SOURCES:
         if source.layout == "image":
             apart = _apart(source, inside)
             for architecture in (source.architecture, *source.also_fits):
                 nearest[architecture] = min(apart, nearest.get(architecture, apart))
-    likenesses: list[Likeness] = []
-    for architecture in sorted(nearest, key=lambda name: nearest[name])[:_CANDIDATES]:
-        likenesses += image_likenesses(architecture, shapes, prefix)
-    return likenesses
+    return sorted(nearest, key=lambda name: nearest[name])[:_CANDIDATES]
 
 
 def _natives(inside: Shapes, shapes: Shapes, prefix: str, networks: Networks) -> list[Likeness]:
@@ -189,6 +212,8 @@ def _nearest(likely: list[Likeness]) -> str:
     if not likely:
         return "no architecture of the catalogue has tensors of these names and shapes."
     best = likely[0]
+    if best.by == "shapes":
+        return f"no name in it is known; by shapes it is nearest to {best.architecture}."
     names = (*best.missing, *best.misshapen, *best.extra)
     return (
         f"the nearest architecture is {best.architecture} ({best.coverage:.1%}), with "
