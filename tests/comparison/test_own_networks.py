@@ -101,3 +101,18 @@ def test_the_page_shows_the_starts_together(
         "other-probe (mobilenetv3_small_3d)",
     ]
     assert "scratch (plain_resnet10_3d)" in (folder / "report.html").read_text()
+
+
+def test_a_network_for_larger_volumes_is_refused_before_anything_trains(
+    make_shapes: Callable[..., Table], tmp_path: Path
+) -> None:
+    table = make_shapes(40, size=16)
+    starts = ["scratch", {"name": "convnext", "model": "convnext_atto_3d"}]
+    folder = tmp_path / "comparison"
+    with pytest.raises(RecipeError) as caught:
+        vg.compare(_plan(str(table.path), starts=starts), folder, jobs=1)
+    text = str(caught.value)
+    assert "the smallest volume (or crop) is 16×16×16 voxels, too small" in text
+    assert "convnext_atto_3d needs at least 32×32×32 voxels" in text
+    assert "plain_resnet10_3d" not in text
+    assert not (folder / "runs").exists()

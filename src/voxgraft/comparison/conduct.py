@@ -12,7 +12,13 @@ from voxgraft.comparison.analysis import analyze
 from voxgraft.comparison.engine import Event, LocalEngine
 from voxgraft.comparison.matrix import Arm, Study, run_id, trial_id
 from voxgraft.comparison.plan import Plan
-from voxgraft.comparison.study import audit_grafts, channels_of, open_study, prepare_cases
+from voxgraft.comparison.study import (
+    audit_grafts,
+    channels_of,
+    check_sizes,
+    open_study,
+    prepare_cases,
+)
 from voxgraft.comparison.trials import choose_rate
 from voxgraft.errors import RunError
 from voxgraft.files import write_json
@@ -46,6 +52,7 @@ def run_comparison(plan: Plan, folder: Path, *, jobs: int = 1, command: str = ""
     with _only_here(folder):
         study = open_study(plan, folder, jobs)
         prepared = prepare_cases(study, jobs)
+        check_sizes(study, prepared)
         grafts = audit_grafts(study, folder, channels_of(prepared))
         engine = LocalEngine(jobs, study.threads, folder / "logs")
         trials = [

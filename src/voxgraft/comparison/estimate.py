@@ -11,7 +11,13 @@ from pathlib import Path
 from voxgraft.comparison.audit import input_audit, overlap_audit
 from voxgraft.comparison.matrix import Arm, Study
 from voxgraft.comparison.plan import Plan
-from voxgraft.comparison.study import audit_grafts, channels_of, open_study, prepare_cases
+from voxgraft.comparison.study import (
+    audit_grafts,
+    channels_of,
+    check_sizes,
+    open_study,
+    prepare_cases,
+)
 from voxgraft.datasets import read_table
 from voxgraft.progress import progress_bar
 from voxgraft.recipes import write_recipe
@@ -43,6 +49,7 @@ def estimate_comparison(plan: Plan, *, jobs: int = 1) -> Json:
         folder = Path(name)
         study = open_study(plan, folder, jobs)
         prepared = prepare_cases(study, jobs)
+        check_sizes(study, prepared)
         grafts = audit_grafts(study, folder, channels_of(prepared))
         overlap = overlap_audit(study, read_table(study.table))
         measured: dict[tuple[str, str], tuple[float, float]] = {}

@@ -6,6 +6,8 @@ import dataclasses
 import os
 from pathlib import Path
 
+import torch
+
 from voxgraft.comparison.matrix import Study
 from voxgraft.comparison.plan import Plan, plan_from_dict, refuse_changed_plan
 from voxgraft.datasets import (
@@ -106,6 +108,35 @@ def channels_of(prepared: Prepared) -> int:
             "every case; leave the others out of the table."
         )
     return found[0]
+
+
+def check_sizes(study: Study, prepared: Prepared) -> None:
+    """See that every network runs on the smallest volume that it will be given.
+
+    Raises:
+        RecipeError: Naming each network that needs larger ones, with what it needs.
+    """
+    shapes = [prepared.shape(case_id)[1:] for case_id in prepared.case_ids]
+    crop = study.plan.crop_size_voxels
+    smallest = tuple(
+        min([*(shape[axis] for shape in shapes), *([crop[axis]] if crop else [])])
+        for axis in range(3)
+    )
+    faults = []
+    for model in study.plan.all_models:
+        with torch.device("meta"):
+            declared = build_encoder(model.name, **model.options).declaration
+        if any(found < least for found, least in zip(smallest, declared.min_size, strict=True)):
+            needed = "×".join(map(str, declared.min_size))
+            faults.append(f"{model.name} needs at least {needed} voxels")
+    if faults:
+        raise_faults(
+            RecipeError,
+            f"the smallest volume (or crop) is {'×'.join(map(str, smallest))} voxels, too small",
+            faults,
+            "Give preprocessing.size_voxels (or a finer spacing_mm) that reaches it, or leave that "
+            "network out.",
+        )
 
 
 def audit_grafts(study: Study, folder: Path, in_channels: int) -> Json:
