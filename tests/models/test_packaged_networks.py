@@ -16,7 +16,7 @@ from voxgraft.models import MODELS, build_encoder
 from voxgraft.packages import package_file
 from voxgraft.weights import SOURCES, read_state_dict
 
-NAMES = ("linknet_deepbet", "transnetv2")
+NAMES = ("linknet_deepbet", "deepbrain_unet", "transnetv2")
 
 
 def _file(source: str) -> Path:

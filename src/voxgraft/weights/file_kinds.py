@@ -27,7 +27,6 @@ _STARTS: tuple[tuple[bytes, str, str], ...] = (
 )
 
 _SUFFIXES = {
-    ".pb": "a TensorFlow graph",
     ".tflite": "a TensorFlow Lite graph",
     ".onnx": "an ONNX graph",
     ".msgpack": "Flax's own container",

@@ -17,6 +17,7 @@ from voxgraft.weights.jax_arrays import holds_arrays, load_arrays
 from voxgraft.weights.nested import find_network, strip_wrapping
 from voxgraft.weights.pickled import LeftOut, LeftOutList, first_line, load_pickled
 from voxgraft.weights.sharded import INDEX_SUFFIX, load_shards
+from voxgraft.weights.tensorflow_graph import is_graph, load_graph
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def read_checkpoint(path: str | Path, *, key: str | None = None) -> Checkpoint:
 
     Reads ``.safetensors``, whatever ``torch.save`` wrote (``.pth .pt .pyth .tar .bin .ckpt``,
     told by content, not by suffix) with torch's restricted unpickler, ``.npz`` archives of plain
-    arrays (JAX), and files in parts by their ``….index.json``.
+    arrays (JAX), frozen TensorFlow graphs (``.pb``), and files in parts by their ``….index.json``.
 
     Where the top level is no mapping of names to tensors, the network is looked for
     (:func:`voxgraft.weights.nested.find_network`). A prefix that all names share, or all names of
@@ -74,6 +75,8 @@ def _load(path: Path) -> tuple[Any, list[str]]:
         start = handle.read(10)
     if path.suffix == ".safetensors" or _looks_like_safetensors(start):
         return _load_safetensors(path), []
+    if is_graph(path):
+        return load_graph(path)
     return load_arrays(path) if holds_arrays(path) else load_pickled(path)
 
 

@@ -23,7 +23,18 @@ _FORMS = (
     "`timm:NAME[.TAG]`, `timm:NAME[.TAG]@FILE`, `NETWORK@FILE`, `hf-hub:ORG/NAME`, the path of a "
     "checkpoint, or the folder of a run."
 )
-_SUFFIXES = (".pth", ".pt", ".pyth", ".tar", ".bin", ".ckpt", ".safetensors", ".npz", ".json")
+_SUFFIXES = (
+    ".pth",
+    ".pt",
+    ".pyth",
+    ".tar",
+    ".bin",
+    ".ckpt",
+    ".safetensors",
+    ".npz",
+    ".json",
+    ".pb",
+)
 
 
 def resolve_source(

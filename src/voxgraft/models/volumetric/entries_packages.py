@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from voxgraft.models.entry import ModelEntry
+from voxgraft.models.volumetric.deepbrain_unet import build_deepbrain_unet
 from voxgraft.models.volumetric.linknet import build_linknet
 
 ENTRIES: tuple[ModelEntry, ...] = (
@@ -14,5 +15,14 @@ ENTRIES: tuple[ModelEntry, ...] = (
         options=frozenset({"depth_padding", "seed"}),
         native="volume",
         reference="deepbet 1.0.2, data/models/model.pt",
+    ),
+    ModelEntry(
+        name="deepbrain_unet",
+        description="encoder of deepbrain's narrow 3D U-Net: pairs of convolutions, no norm",
+        family="deepbrain",
+        build=build_deepbrain_unet,
+        options=frozenset({"depth_padding", "seed"}),
+        native="volume",
+        reference="deepbrain 0.1, deepbrain/models/graph.pb",
     ),
 )

