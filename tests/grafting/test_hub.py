@@ -80,6 +80,16 @@ def test_timms_repositories_say_their_architecture(cache: Cache) -> None:
     assert result.input_sd == pytest.approx((0.4, 0.5, 0.6))
 
 
+def test_what_timm_left_in_the_cache_is_enough(cache: Cache) -> None:
+    """timm fetches the weights alone: no card, no configuration, and no note of their absence."""
+    snapshot = cache.repository("someone/small")
+    network = timm.create_model("mobilenetv3_small_100").eval()
+    save_file(network.state_dict(), snapshot / "model.safetensors")
+    result = graft("hf-hub:someone/small", "mobilenetv3_small_3d")
+    assert result.report.coverage == 1.0
+    assert result.report.parity.relative_error is not None
+
+
 def test_other_repositories_are_recognised_by_their_tensors(cache: Cache) -> None:
     snapshot = cache.repository("lab/volumes", absent=("card.json", "config.json"))
     encoder = build_encoder("plain_resnet10_3d", seed=2)
@@ -96,10 +106,11 @@ def test_without_a_network_the_words_are_clear(cache: Cache) -> None:
     with pytest.raises(FetchError) as caught:
         find_source("hf-hub:org/name")
     text = str(caught.value)
-    assert "card.json of org/name@main is not in the hub's cache" in text
+    assert "nothing of org/name is in the hub's cache" in text
     assert "HF_HUB_OFFLINE forbids to fetch it" in text
-    assert "https://huggingface.co/org/name/resolve/main/card.json" in text
-    cache.repository("org/name", absent=("card.json", "config.json", "x.pth"))
+    assert "https://huggingface.co/org/name/tree/main" in text
+    snapshot = cache.repository("org/name", absent=("card.json", "config.json", "x.pth"))
+    (snapshot / "README.md").write_text("weights elsewhere")
     with pytest.raises(FetchError, match=r"has no file 'x\.pth' at revision 'main'"):
         find_source("hf-hub:org/name:x.pth")
     with pytest.raises(FetchError, match="what hf-hub:org/name holds cannot be asked"):

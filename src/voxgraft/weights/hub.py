@@ -72,10 +72,35 @@ def hub_file(place: Place, filename: str) -> Path:
 def hub_file_if_there(place: Place, filename: str) -> Path | None:
     """Return the path of a hub's file on this machine, or None if the repository has no such file.
 
+    Without the hub, a file that is not in the cache counts as absent where others of the
+    repository are there: timm, for one, leaves the weights and nothing else.
+
     Raises:
-        FetchError: If the hub cannot be asked and the cache does not know.
+        FetchError: If the hub cannot be asked, and nothing of the repository is in the cache.
     """
-    return _one_file(place, filename)
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    if not constants.HF_HUB_OFFLINE:
+        return _one_file(place, filename)
+    cached = try_to_load_from_cache(place.repository, filename, revision=place.revision)
+    if isinstance(cached, str):
+        return Path(cached)
+    if cached is None and not _partly_cached(place):
+        raise FetchError(
+            f"nothing of {place.repository} is in the hub's cache ({constants.HF_HUB_CACHE}), and "
+            "HF_HUB_OFFLINE forbids to fetch it. Unset HF_HUB_OFFLINE, or fetch its weights from "
+            f"https://huggingface.co/{place.repository}/tree/{place.revision} on another machine "
+            "and give the file's path."
+        )
+    return None
+
+
+def _partly_cached(place: Place) -> bool:
+    from huggingface_hub import constants
+
+    folder = f"models--{place.repository.replace('/', '--')}"
+    snapshots = Path(constants.HF_HUB_CACHE) / folder / "snapshots"
+    return any(path.is_file() for path in snapshots.glob("*/**/*"))
 
 
 def _one_file(place: Place, filename: str) -> Path | None:
