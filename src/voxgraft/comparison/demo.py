@@ -52,6 +52,7 @@ def demo_plan(folder: Path, *, quick: bool) -> Plan:
     return plan_from_dict(
         {
             "title": "Malignancy of LIDC-IDRI nodules from their shapes",
+            "dataset": "LIDC-IDRI",
             "note": NOTE,
             "table": str(table.path),
             "target": {
