@@ -119,8 +119,8 @@ _UNSEEN = (
 def _steps(encoder: Encoder) -> list[object]:
     """Return the stride at the start of each stage of an encoder."""
     totals = encoder.declaration.strides
-    before = ((1, 1, 1), *totals)
+    before = ((1, 1, 1), *totals[:-1])
     return [
         [whole // part for whole, part in zip(total, last, strict=True)]
-        for total, last in zip(totals, before, strict=False)
+        for total, last in zip(totals, before, strict=True)
     ]

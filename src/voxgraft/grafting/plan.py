@@ -203,14 +203,15 @@ def _resizing(table: Positions, source: Source, declared: Declaration) -> Positi
         return DeepenCoordinates(name=table.name)
     patch = declared.strides[0][1:] if image else declared.strides[0]
     size = source.input.size
-    known = size is not None and len(size) == len(patch)
-    grid = tuple(-(-n // step) for n, step in zip(size or (), patch, strict=False))
+    usual: tuple[int, ...] | None = None
+    if size is not None and len(size) == len(patch):
+        usual = tuple(-(-n // step) for n, step in zip(size, patch, strict=True))
     return ResizePositions(
         name=table.name,
         grid=table.grid,
         prefix=table.prefix,
         image=image,
-        usual_grid=grid if known else None,
+        usual_grid=usual,
         axes=table.axes,
     )
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from voxgraft.models.convolutional import build_convolutional
 from voxgraft.models.declaration import Declaration
-from voxgraft.models.depth import DepthPadding, check_choice
-from voxgraft.models.initialization import initialize_convolutions, kaiming_fan_out, seeded
+from voxgraft.models.depth import DepthPadding
 from voxgraft.models.layers.convolution import Conv3d
 from voxgraft.models.layers.pooling import GlobalPool3d, MaxPool3d
 from voxgraft.models.sequential import SequentialEncoder
-from voxgraft.models.twin import check_options, preferred_size
+from voxgraft.models.twin import preferred_size
 from voxgraft.types import Size3
 
 _ONE: Size3 = (1, 1, 1)
@@ -187,9 +185,9 @@ def build_inception_i3d(
     Raises:
         ModelError: If an option is impossible.
     """
-    check_options(in_channels, 0.0)
-    check_choice("depth_padding", depth_padding, get_args(DepthPadding))
-    with seeded(seed):
-        network = InceptionI3D(in_channels=in_channels, padding=depth_padding)
-        initialize_convolutions(network, kaiming_fan_out)
-    return network
+    return build_convolutional(
+        lambda: InceptionI3D(in_channels=in_channels, padding=depth_padding),
+        in_channels=in_channels,
+        depth_padding=depth_padding,
+        seed=seed,
+    )

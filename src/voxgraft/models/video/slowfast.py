@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast, get_args
+from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from voxgraft.models.convolutional import build_convolutional
 from voxgraft.models.declaration import Declaration
-from voxgraft.models.depth import DepthPadding, check_choice
+from voxgraft.models.depth import DepthPadding
 from voxgraft.models.encoder import Encoder
-from voxgraft.models.initialization import (
-    initialize_convolutions,
-    kaiming_fan_out,
-    seeded,
-    zero_last_normalization,
-)
-from voxgraft.models.twin import check_options, preferred_size
+from voxgraft.models.twin import preferred_size
 from voxgraft.models.video.residual_blocks import ResidualStage, StagePlan, Stem, convolution
 from voxgraft.models.video.residual_network import STEM_WIDTH, WIDTHS
 from voxgraft.types import Size3
@@ -255,10 +250,10 @@ def build_slowfast(
     Raises:
         ModelError: If an option is impossible.
     """
-    check_options(in_channels, 0.0)
-    check_choice("depth_padding", depth_padding, get_args(DepthPadding))
-    with seeded(seed):
-        network = SlowFast(plan, in_channels=in_channels, padding=depth_padding)
-        initialize_convolutions(network, kaiming_fan_out)
-        zero_last_normalization(network)
-    return network
+    return build_convolutional(
+        lambda: SlowFast(plan, in_channels=in_channels, padding=depth_padding),
+        in_channels=in_channels,
+        depth_padding=depth_padding,
+        seed=seed,
+        zero_last=True,
+    )

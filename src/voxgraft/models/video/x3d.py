@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import get_args
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from voxgraft.models.convolutional import build_convolutional
 from voxgraft.models.declaration import Declaration
-from voxgraft.models.depth import DepthPadding, check_choice
-from voxgraft.models.initialization import (
-    initialize_convolutions,
-    kaiming_fan_out,
-    seeded,
-    zero_last_normalization,
-)
+from voxgraft.models.depth import DepthPadding
 from voxgraft.models.layers.pooling import GlobalPool3d
 from voxgraft.models.layers.squeeze_excite import squeeze
 from voxgraft.models.sequential import SequentialEncoder
-from voxgraft.models.twin import check_options, preferred_size
+from voxgraft.models.twin import preferred_size
 from voxgraft.models.video.residual_blocks import (
     ONE,
     Bottleneck,
@@ -229,10 +223,10 @@ def build_x3d(
     Raises:
         ModelError: If an option is impossible.
     """
-    check_options(in_channels, 0.0)
-    check_choice("depth_padding", depth_padding, get_args(DepthPadding))
-    with seeded(seed):
-        network = X3D(plan, in_channels=in_channels, padding=depth_padding)
-        initialize_convolutions(network, kaiming_fan_out)
-        zero_last_normalization(network)
-    return network
+    return build_convolutional(
+        lambda: X3D(plan, in_channels=in_channels, padding=depth_padding),
+        in_channels=in_channels,
+        depth_padding=depth_padding,
+        seed=seed,
+        zero_last=True,
+    )

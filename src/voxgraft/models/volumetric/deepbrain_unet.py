@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from torch import nn
 
+from voxgraft.models.convolutional import build_convolutional
 from voxgraft.models.declaration import Declaration
 from voxgraft.models.depth import DepthPadding
-from voxgraft.models.initialization import initialize_convolutions, kaiming_fan_out, seeded
 from voxgraft.models.layers.convolution import Conv3d
 from voxgraft.models.layers.pooling import GlobalPool3d, MaxPool3d
 from voxgraft.models.sequential import SequentialEncoder
-from voxgraft.models.twin import check_options, preferred_size
+from voxgraft.models.twin import preferred_size
 
 _WIDTHS = (8, 16, 32)
 
@@ -88,8 +88,9 @@ def build_deepbrain_unet(
     Raises:
         ModelError: If an option is impossible.
     """
-    check_options(in_channels, 0.0)
-    with seeded(seed):
-        network = DeepBrainEncoder(in_channels=in_channels, depth_padding=depth_padding)
-        initialize_convolutions(network, kaiming_fan_out)
-    return network
+    return build_convolutional(
+        lambda: DeepBrainEncoder(in_channels=in_channels, depth_padding=depth_padding),
+        in_channels=in_channels,
+        depth_padding=depth_padding,
+        seed=seed,
+    )

@@ -7,13 +7,13 @@ from collections import OrderedDict
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from voxgraft.models.convolutional import build_convolutional
 from voxgraft.models.declaration import Declaration
 from voxgraft.models.depth import DepthPadding
-from voxgraft.models.initialization import initialize_convolutions, kaiming_fan_out, seeded
 from voxgraft.models.layers.convolution import Conv3d
 from voxgraft.models.layers.pooling import GlobalPool3d
 from voxgraft.models.sequential import SequentialEncoder
-from voxgraft.models.twin import check_options, preferred_size
+from voxgraft.models.twin import preferred_size
 
 _WIDTHS = (16, 32, 64, 128)
 _SMALLEST = 33  # voxels: instance normalization in the last stage needs more than one
@@ -134,8 +134,9 @@ def build_linknet(
     Raises:
         ModelError: If an option is impossible.
     """
-    check_options(in_channels, 0.0)
-    with seeded(seed):
-        network = LinkNetEncoder(in_channels=in_channels, depth_padding=depth_padding)
-        initialize_convolutions(network, kaiming_fan_out)
-    return network
+    return build_convolutional(
+        lambda: LinkNetEncoder(in_channels=in_channels, depth_padding=depth_padding),
+        in_channels=in_channels,
+        depth_padding=depth_padding,
+        seed=seed,
+    )
