@@ -6,6 +6,7 @@ from voxgraft.datasets.importers import (
     import_lidc,
     import_medmnist,
 )
+from voxgraft.datasets.slice_labels import SliceLabels, read_slice_labels, write_slice_labels
 from voxgraft.datasets.splits import split_table
 from voxgraft.datasets.subsets import nested_subsets
 from voxgraft.datasets.table import SPLITS, Table, read_table, write_table
@@ -15,6 +16,7 @@ __all__ = [
     "SPLITS",
     "Fault",
     "Kind",
+    "SliceLabels",
     "Table",
     "Target",
     "check_table",
@@ -22,7 +24,9 @@ __all__ = [
     "import_lidc",
     "import_medmnist",
     "nested_subsets",
+    "read_slice_labels",
     "read_table",
     "split_table",
+    "write_slice_labels",
     "write_table",
 ]

@@ -39,8 +39,8 @@ class Table:
     """Cases with their images, patients and targets.
 
     Attributes:
-        frame: One row a case. ``case_id``, ``patient_id``, ``image`` and, where present, ``site``
-            and ``split`` are text; other columns keep their type.
+        frame: One row a case. ``case_id``, ``patient_id``, ``image`` and, where present, ``site``,
+            ``split`` and ``slice_labels`` are text; other columns keep their type.
         root: Folder at which relative image paths start.
         path: File that the table was read from, if any.
     """
@@ -190,7 +190,8 @@ def read_table(path: Path | str) -> Table:
 def write_table(table: Table, path: Path | str) -> Table:
     """Write a table as CSV, TSV or Parquet, by the suffix; whole or not at all.
 
-    Relative image paths are rewritten so that they lead to the same files from the new place.
+    Relative paths in ``image`` and ``slice_labels`` are rewritten so that they lead to the same
+    files from the new place.
 
     Returns:
         The table as it stands in the file.
@@ -205,8 +206,11 @@ def write_table(table: Table, path: Path | str) -> Table:
             f"{path}: unknown suffix {path.suffix!r}; expected one of {', '.join(_SUFFIXES)}."
         )
     root = path.parent.resolve()
-    images = [_relocated(image, table.root, root) for image in table.frame["image"]]
-    written = Table(table.frame.assign(image=images), root, path)
+    paths = [name for name in ("image", "slice_labels") if name in table.frame]
+    moved = {
+        name: [_relocated(cell, table.root, root) for cell in table.frame[name]] for name in paths
+    }
+    written = Table(table.frame.assign(**moved), root, path)
     try:
         with atomic_path(path) as temporary:
             if suffix == ".parquet":
