@@ -5,9 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK
+from pydicom import dcmread
 
 from voxgraft.errors import VolumeError
-from voxgraft.volumes import GeometryError, read_header, read_volume, series_uid
+from voxgraft.volumes import (
+    GeometryError,
+    dicom_slice_uids,
+    read_header,
+    read_series,
+    read_volume,
+    series_uid,
+)
 
 _spec = importlib.util.spec_from_file_location(
     "dicom_series", Path(__file__).with_name("dicom_series.py")
@@ -32,6 +40,22 @@ def test_sorted_by_place_rescaled_and_placed(tmp_path):
     header = read_header(tmp_path)
     assert (header.shape, header.affine, header.format) == ((5, 6, 8), volume.affine, "dicom")
     assert series_uid(tmp_path) == "1.2.3.4"
+
+
+def test_a_series_tells_its_slices_in_the_order_of_the_volume(tmp_path):
+    write_series(tmp_path, stored(), StudyInstanceUID="1.9", PatientID=" P7 ", Manufacturer="ACME")
+    series = read_series(tmp_path)
+    assert (series.series_uid, series.study_uid, series.patient_id) == ("1.2.3.4", "1.9", "P7")
+    assert (series.description, series.modality, series.manufacturer) == ("thin", "CT", "ACME")
+    volume = read_volume(tmp_path)
+    for level, item in enumerate(series.slices):
+        x, y, z = item.position_mm
+        np.testing.assert_allclose(volume.affine.to_world((level, 0, 0)), (-x, -y, z))
+        assert item.instance_number == 5 - level
+        assert str(dcmread(item.path).SOPInstanceUID) == item.uid
+    assert dicom_slice_uids(tmp_path) == tuple(item.uid for item in series.slices)
+    with pytest.raises(VolumeError, match="no such folder"):
+        read_series(tmp_path / "none")
 
 
 def test_same_as_simpleitk_on_an_oblique_series(tmp_path):

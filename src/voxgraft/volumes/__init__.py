@@ -12,6 +12,7 @@ from voxgraft.volumes.damage import (
     VoxelValuesError,
 )
 from voxgraft.volumes.dicom import series_uid
+from voxgraft.volumes.dicom_series import Series, SliceInfo, dicom_slice_uids, read_series
 from voxgraft.volumes.read import (
     SCAN_SUFFIXES,
     read_header,
@@ -31,10 +32,14 @@ __all__ = [
     "Header",
     "LabelMap",
     "MissingScanError",
+    "Series",
+    "SliceInfo",
     "Volume",
     "VoxelValuesError",
+    "dicom_slice_uids",
     "read_header",
     "read_label_map",
+    "read_series",
     "read_volume",
     "series_uid",
     "write_volume",

@@ -26,6 +26,10 @@ _HEADER_TAGS = [
     "ImageType",
     "Modality",
     "SeriesInstanceUID",
+    "StudyInstanceUID",
+    "PatientID",
+    "Manufacturer",
+    "InstanceNumber",
     "SeriesDescription",
     "ImagePositionPatient",
     "ImageOrientationPatient",
@@ -57,7 +61,7 @@ def read_dicom(folder: Path) -> Volume:
         VolumeError: If there is no or more than one series, slices are missing, doubled, unevenly
             spaced, tilted, or differ in size or orientation, or a file is damaged.
     """
-    header, slices = _series(folder)
+    header, slices = stack_of(folder)
     voxels = np.empty((1, *header.shape), dtype=np.int16)
     for position, item in enumerate(slices):
         values = _rescaled(item)
@@ -75,7 +79,7 @@ def read_dicom_header(folder: Path) -> Header:
     Raises:
         VolumeError: As :func:`read_dicom`, as far as the headers show it.
     """
-    return _series(folder)[0]
+    return stack_of(folder)[0]
 
 
 def series_uid(folder: Path) -> str | None:
@@ -99,7 +103,12 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _series(folder: Path) -> tuple[Header, list[Slice]]:
+def stack_of(folder: Path) -> tuple[Header, list[Slice]]:
+    """Return the geometry of the one series of a folder, and its slices in the volume's order.
+
+    Raises:
+        VolumeError: As :func:`read_dicom_header`.
+    """
     slices = _read_slices(folder)
     check_one_series(folder, slices)
     check_one_grid(folder, slices)
@@ -183,6 +192,11 @@ def _slice(path: Path, dataset: pydicom.Dataset) -> Slice:
     return Slice(
         path=path,
         series=str(dataset.get("SeriesInstanceUID", "")),
+        uid=str(dataset.get("SOPInstanceUID", "") or ""),
+        study=str(dataset.get("StudyInstanceUID", "") or ""),
+        patient=str(dataset.get("PatientID", "") or "").strip(),
+        manufacturer=str(dataset.get("Manufacturer", "") or "").strip(),
+        number=_integer(dataset.get("InstanceNumber")),
         description=str(dataset.get("SeriesDescription", "") or ""),
         modality=str(dataset.get("Modality", "") or ""),
         localizer="LOCALIZER" in [str(value).upper() for value in _values(image_type)],
@@ -214,6 +228,10 @@ def _numbers(value: Any, count: int) -> tuple[float, ...] | None:
 
 def _number(value: Any) -> float | None:
     return None if value is None else abs(float(value))
+
+
+def _integer(value: Any) -> int | None:
+    return None if value is None or value == "" else int(value)
 
 
 def _slope(value: Any) -> float:

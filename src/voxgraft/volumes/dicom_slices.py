@@ -26,6 +26,11 @@ class Slice:
 
     path: Path
     series: str
+    uid: str
+    study: str
+    patient: str
+    manufacturer: str
+    number: int | None
     description: str
     modality: str
     localizer: bool

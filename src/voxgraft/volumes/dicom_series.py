@@ -1,0 +1,98 @@
+"""What a DICOM folder says of its series: identifiers, and each slice's UID and position."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from voxgraft.errors import VolumeError
+from voxgraft.volumes.dicom import stack_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceInfo:
+    """A slice of a volume that was read from DICOM.
+
+    Attributes:
+        uid: SOPInstanceUID; the frames of a multi-frame file share one.
+        position_mm: (x, y, z) of the center of the first pixel as the file says, in mm, LPS+
+            (DICOM's axes; an :class:`~voxgraft.volumes.Affine` is RAS+).
+        instance_number: InstanceNumber; it need not follow the order of the slices.
+        path: The file.
+    """
+
+    uid: str
+    position_mm: tuple[float, float, float]
+    instance_number: int | None
+    path: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """The one volume series of a folder.
+
+    Attributes:
+        series_uid: SeriesInstanceUID.
+        study_uid: StudyInstanceUID.
+        patient_id: PatientID, without spaces around it.
+        description: SeriesDescription.
+        modality: As DICOM names it, such as ``"CT"``.
+        manufacturer: Of the scanner.
+        slices: In the order of axis 0 of the volume that
+            :func:`~voxgraft.volumes.read_volume` gives; what it leaves out is not here either.
+
+    Texts are empty where the files do not have them.
+    """
+
+    series_uid: str
+    study_uid: str
+    patient_id: str
+    description: str
+    modality: str
+    manufacturer: str
+    slices: tuple[SliceInfo, ...]
+
+
+def read_series(folder: Path | str) -> Series:
+    """Read the identifiers and slice positions of a DICOM folder, without its pixels.
+
+    Raises:
+        VolumeError: If there is no such folder, or :func:`~voxgraft.volumes.read_header` would
+            refuse it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise VolumeError(f"{folder}: no such folder. Expected one with the slices of a series.")
+    _, slices = stack_of(folder)
+    first = slices[0]
+    return Series(
+        series_uid=first.series,
+        study_uid=first.study,
+        patient_id=first.patient,
+        description=first.description,
+        modality=first.modality,
+        manufacturer=first.manufacturer,
+        slices=tuple(
+            SliceInfo(
+                uid=item.uid,
+                position_mm=_triple(item.place.tolist()),
+                instance_number=item.number,
+                path=item.path,
+            )
+            for item in slices
+        ),
+    )
+
+
+def dicom_slice_uids(folder: Path | str) -> tuple[str, ...]:
+    """Return the SOPInstanceUID of each slice, in the order of axis 0 of the volume.
+
+    Raises:
+        VolumeError: As :func:`read_series`.
+    """
+    return tuple(item.uid for item in read_series(folder).slices)
+
+
+def _triple(values: list[float]) -> tuple[float, float, float]:
+    x, y, z = values
+    return x, y, z
