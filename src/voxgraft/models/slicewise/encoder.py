@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from timm.models import model_entrypoint
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from voxgraft.errors import ModelError
 from voxgraft.models.declaration import Declaration
@@ -23,7 +24,16 @@ from voxgraft.models.twin import check_options, preferred_size
 from voxgraft.types import Size3
 
 SLICEWISE_OPTIONS = frozenset(
-    {"planes", "neighbors", "join", "slice_stride", "drop_path", "pixels_at_once", "seed"}
+    {
+        "planes",
+        "neighbors",
+        "join",
+        "join_channels",
+        "slice_stride",
+        "drop_path",
+        "pixels_at_once",
+        "seed",
+    }
 )
 """Options of every 2D network on slices."""
 
@@ -47,9 +57,9 @@ class SlicewiseEncoder(Encoder):
     returns the mean of the three on the grid that is coarse along every axis.
 
     Slices run through the network in portions of at most ``pixels_at_once`` pixels, which bounds
-    the memory where no gradients are kept. Only in training with batch normalization, which has
+    the memory where no gradients are kept. Only where batch normalization in it trains, which has
     statistics of all slices of the batch, do all run at once. Otherwise a volume's features do not
-    depend on what else is in the batch.
+    depend on what else is in the batch, unless the join is ``"lrcn"`` and trains.
     """
 
     def __init__(
@@ -122,9 +132,12 @@ class SlicewiseEncoder(Encoder):
         """Return the joined vectors of the slices, which a classifier takes.
 
         Raises:
-            ModelError: As ``forward_features``.
+            ModelError: As ``forward_features``; or, in training, if the join is ``"lrcn"`` and the
+                batch has one volume.
         """
-        joined = [self.join(slices.vectors) for slices in self.forward_slices(x)]
+        joined = [
+            self.run_block("join", self.join, slices.vectors) for slices in self.forward_slices(x)
+        ]
         return joined[0] if len(joined) == 1 else torch.stack(joined).mean(0)
 
     @property
@@ -153,7 +166,8 @@ class SlicewiseEncoder(Encoder):
         volumes, slices = images.shape[:2]
         flat = images.flatten(0, 1)
         portion = max(1, self.pixels_at_once // (flat.shape[2] * flat.shape[3]))
-        if self.planar.batch_norm and self.training:
+        # A frozen network, and one whose norms were exchanged, has no statistics of the batch.
+        if any(isinstance(m, _BatchNorm) and m.training for m in self.network.modules()):
             portion = len(flat)
         results = [run(part) for part in torch.split(flat, portion)]
         whole = [
@@ -183,6 +197,7 @@ def build_slicewise(
     planes: str = "axial",
     neighbors: int = 0,
     join: str = "mean",
+    join_channels: int | None = None,
     slice_stride: int = 1,
     drop_path: float = 0.0,
     pixels_at_once: int = 4_194_304,
@@ -198,7 +213,11 @@ def build_slicewise(
             and one channel, three channels, as an RGB network has them.
         join: How the vectors of a plane's slices become one: ``"mean"``, ``"max"``,
             ``"attention"`` (gated attention, arXiv:1802.04712), ``"gru"`` (recurrent in both
-            directions, then the mean).
+            directions, then the mean), ``"lrcn"`` (the same on vectors with their differences to
+            both neighbors, then batch normalization: :class:`~.join.LrcnJoin`).
+        join_channels: Channels within a join that learns: hidden ones of ``"attention"`` (by
+            default 128), those of each direction of ``"gru"`` (half of the vector's) and
+            ``"lrcn"`` (256).
         slice_stride: Every how many slices one is taken.
         drop_path: Probability of stochastic depth in the 2D network's deepest block.
         pixels_at_once: Pixels of the slices that run through the network at a time: with the
@@ -222,7 +241,7 @@ def build_slicewise(
     with seeded(seed):
         network = build_planar(architecture, in_channels * (2 * neighbors + 1), drop_path)
         planar = describe_planar(network, architecture)
-        joining, length = make_join(join, planar.num_features)
+        joining, length = make_join(join, planar.num_features, join_channels)
     return SlicewiseEncoder(
         _declare(planar, chosen, slice_stride, length),
         network,
