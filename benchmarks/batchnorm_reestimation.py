@@ -16,9 +16,10 @@ import numpy as np
 
 from voxgraft.datasets import Table, Target, split_table
 from voxgraft.datasets.importers.lidc import import_lidc
+from voxgraft.feeds import VolumeFeed
 from voxgraft.grafting import graft
 from voxgraft.models import Network
-from voxgraft.store import Feed, VolumeStore
+from voxgraft.store import VolumeStore
 from voxgraft.tasks import build_task
 from voxgraft.training import Adapt, Optimization, fit
 from voxgraft.transforms import Preprocessing, Window
@@ -37,11 +38,11 @@ def main() -> None:
             table, Preprocessing(intensity=Window(0, 255)), jobs=2
         )
 
-        def feed(split: str, limit: int | None) -> Feed:
+        def feed(split: str, limit: int | None) -> VolumeFeed:
             part: Table = table.split(split)
             order = np.random.default_rng(0).permutation(len(part.frame))[:limit]
             frame = part.frame.iloc[order]
-            return Feed(prepared, list(frame["case_id"]), target.encode(frame))
+            return VolumeFeed(prepared, list(frame["case_id"]), target.encode(frame))
 
         train, held_out = feed("train", CASES), feed("validation", None)
         for rate in (3e-4, 2e-3):

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from voxgraft.datasets.target import Target
+from voxgraft.feeds import Batch, Feed
 from voxgraft.models import Network, build_encoder
 from voxgraft.tasks import build_task
 from voxgraft.training import Adapt, Optimization, fit
@@ -27,22 +28,26 @@ from voxgraft.transforms import Augmentation
 SIZE, CASES, BATCH, STEPS, THREADS = 32, 64, 16, 12, 2
 
 
-class MemoryFeed:
+class MemoryFeed(Feed):
     """Cases in memory."""
 
     def __init__(self) -> None:
         generator = np.random.default_rng(0)
         images = generator.random((CASES, 1, SIZE, SIZE, SIZE), dtype=np.float32)
+        super().__init__(np.arange(CASES)[:, None] % 2)
         self.images = torch.from_numpy(images)
-        self.targets = torch.from_numpy(np.arange(CASES)[:, None] % 2).float()
-        self.waiting_s = 0.0
         self.prepared = SimpleNamespace(background=0.0, spacing_mm=(1.0, 1.0, 1.0))
+
+    @property
+    def image_shape(self) -> tuple[int, int, int, int]:
+        """Shape of a case."""
+        return 1, SIZE, SIZE, SIZE
 
     def batches(self, schedule: Any, *, first_step: int = 0) -> Any:
         """Serve batches."""
         for positions in schedule:
             chosen = torch.as_tensor(positions)
-            yield self.images[chosen], self.targets[chosen]
+            yield Batch(self.images[chosen], self.targets[chosen])
 
 
 class Stopwatch:

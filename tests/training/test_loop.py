@@ -8,6 +8,7 @@ import torch
 from accelerate.state import AcceleratorState, PartialState
 
 from voxgraft.errors import RecipeError, TaskError, TrainingError
+from voxgraft.feeds import Batch, Feed
 from voxgraft.tasks import build_task
 from voxgraft.training import Adapt, Optimization, predict_scores
 from voxgraft.training.schedule import learning_rate_at
@@ -155,18 +156,23 @@ def test_without_validation_cases_the_last_weights_stay(tiny, tmp_path):
     assert (result.best_step, result.best_value) == (6, None)
 
 
-class Poisoned:
+class Poisoned(Feed):
     """A feed whose images are not finite from some batch on."""
 
     def __init__(self, feed, first_bad):
+        super().__init__(feed.targets.numpy())
         self.feed, self.first_bad = feed, first_bad
-        self.targets, self.prepared, self.waiting_s = feed.targets, feed.prepared, 0.0
+        self.prepared = feed.prepared
+
+    @property
+    def image_shape(self):
+        return self.feed.image_shape
 
     def batches(self, schedule, *, first_step=0):
-        for step, (images, targets) in enumerate(self.feed.batches(schedule), first_step):
+        for step, (images, targets, _) in enumerate(self.feed.batches(schedule), first_step):
             training = len(images) == 6 and len(self.feed.images) == 20
             bad = training and step >= self.first_bad
-            yield (images * float("nan") if bad else images), targets
+            yield Batch(images * float("nan") if bad else images, targets)
 
 
 def test_a_diverged_training_stops_and_says_so(tiny, tmp_path):
@@ -286,16 +292,13 @@ def test_a_full_device_is_a_message(tiny, tmp_path):
     assert AcceleratorState._shared_state == {}
 
 
-def test_scores_of_chosen_cases(tiny, tmp_path):
+def test_scores_do_not_depend_on_the_batch(tiny, tmp_path):
     network, task, _ = tiny.train(tmp_path, changes={"steps": 2})
     feed = tiny.tiny_feed(tiny.BINARY, 9, seed=1)
     network.train()
     scores = predict_scores(network, task, feed)
-    chosen = predict_scores(network, task, feed, positions=[4, 0], batch_size=1)
-    np.testing.assert_allclose(chosen, scores[[4, 0]], atol=1e-6)
+    np.testing.assert_allclose(predict_scores(network, task, feed, batch_size=1), scores, atol=1e-6)
     assert network.training
-    with pytest.raises(TrainingError, match="no cases were asked for"):
-        predict_scores(network, task, feed, positions=[])
 
 
 def test_optimization_names_all_faults_at_once():

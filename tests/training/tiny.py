@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from voxgraft.datasets.target import Target
+from voxgraft.feeds import Batch, Feed
 from voxgraft.models import Declaration, Network, SequentialEncoder
 from voxgraft.tasks import Task, build_task
 from voxgraft.training import Adapt, Optimization, fit, predict_scores, state
@@ -63,21 +64,24 @@ class TinyEncoder(SequentialEncoder):
         self.flatten = nn.Flatten()
 
 
-class TinyFeed:
+class TinyFeed(Feed):
     """Cases in memory, as the store's feed gives them."""
 
     def __init__(self, images: torch.Tensor, targets: np.ndarray) -> None:
+        super().__init__(targets)
         self.images = images
-        self.targets = torch.from_numpy(targets).float()
-        self.waiting_s = 0.0
         self.prepared = SimpleNamespace(background=0.0, spacing_mm=(1.0, 1.0, 1.0))
         self.served: list[list[int]] = []
+
+    @property
+    def image_shape(self):
+        return tuple(self.images.shape[1:])
 
     def batches(self, schedule, *, first_step=0):
         for positions in schedule:
             self.served.append(positions.tolist())
             chosen = torch.as_tensor(positions)
-            yield self.images[chosen], self.targets[chosen]
+            yield Batch(self.images[chosen], self.targets[chosen])
 
 
 def tiny_network(outputs: int = 1, norm: str = "batch", dropout: float = 0.1) -> Network:

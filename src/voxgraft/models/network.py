@@ -6,14 +6,16 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from voxgraft.errors import ModelError
 from voxgraft.models.encoder import Encoder
 from voxgraft.models.initialization import seeded
+from voxgraft.models.slicewise.join import AttentionJoin
 
 _HEAD_SD = 0.01
+_VOXELS_AT_ONCE = 2**24
 
 
 class StandardizedNetwork(nn.Module):
@@ -100,8 +102,11 @@ class StandardizedNetwork(nn.Module):
 class Network(StandardizedNetwork):
     """Standardizes a volume, encodes it, and gives one value an output.
 
+    With attention over windows, the windows of one study become one vector before the head: a
+    mean weighted by gated attention. Only windows of the same study meet.
+
     The state dict has ``encoder.*`` with the encoder's own names, ``head.weight``, ``head.bias``,
-    ``input_mean`` and ``input_sd``.
+    ``input_mean`` and ``input_sd``, and ``windows.*`` with attention over windows.
     """
 
     def __init__(
@@ -112,6 +117,7 @@ class Network(StandardizedNetwork):
         input_mean: float | Sequence[float] = 0.5,
         input_sd: float | Sequence[float] = 0.25,
         dropout: float = 0.0,
+        windows_attention: bool = False,
         seed: int | None = None,
     ) -> None:
         """Join an encoder and a new linear head, with zero bias and weights of sd 0.01.
@@ -122,7 +128,9 @@ class Network(StandardizedNetwork):
             input_mean: Mean that is taken from the volumes: one for all channels, or one each.
             input_sd: Standard deviation by which they are then divided, likewise.
             dropout: Probability with which a pooled feature is dropped in training.
-            seed: Seed of the head's weights; None draws from PyTorch's global generator.
+            windows_attention: Whether attention joins the windows of a study.
+            seed: Seed of the head's weights (and the attention's); None draws from PyTorch's
+                global generator.
 
         Raises:
             ModelError: If ``outputs`` is not positive, ``dropout`` is no probability, or the mean
@@ -136,24 +144,60 @@ class Network(StandardizedNetwork):
             self.head = nn.Linear(encoder.declaration.num_features, outputs)
             nn.init.normal_(self.head.weight, std=_HEAD_SD)
             nn.init.zeros_(self.head.bias)
+            self.windows: AttentionJoin | None = None
+            if windows_attention:
+                self.windows = AttentionJoin(encoder.declaration.num_features)
 
-    def forward_pooled(self, x: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b n"]:
-        """Return the pooled features of a volume, before dropout and head.
+    def forward_pooled(
+        self, x: Float[Tensor, "m c d h w"], bags: Int[Tensor, " m"] | None = None
+    ) -> Float[Tensor, "b n"]:
+        """Return the pooled features of volumes, before dropout and head.
+
+        Args:
+            x: Volumes, or windows of studies.
+            bags: Which study of the batch each window is of, from 0, each at least once; None
+                takes every window as a study of its own.
 
         Raises:
-            ModelError: If the volume does not fit the encoder.
+            ModelError: If a volume does not fit the encoder, or there are bags and no attention.
         """
-        pooled: Tensor = self.encoder(self.prepare(x))
-        return pooled
+        vectors = self._encode(x)
+        if self.windows is None:
+            if bags is not None:
+                raise ModelError(
+                    "the network was given windows of studies, and has no attention to join them. "
+                    "Build it with windows_attention=True."
+                )
+            return vectors
+        groups = (
+            [vectors[bags == bag] for bag in range(int(bags.max()) + 1)]
+            if (bags is not None)
+            else list(torch.split(vectors, 1))
+        )
+        return torch.cat([self.windows(group.unsqueeze(0)) for group in groups])
 
-    def forward(self, x: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b k"]:
-        """Return one value an output (logits, or standardized values) for each volume.
+    def forward(
+        self, x: Float[Tensor, "m c d h w"], bags: Int[Tensor, " m"] | None = None
+    ) -> Float[Tensor, "b k"]:
+        """Return one value an output (logits, or standardized values) for each study.
+
+        Args:
+            x: Volumes, or windows of studies.
+            bags: As for :meth:`forward_pooled`.
 
         Raises:
-            ModelError: If the volume does not fit the encoder.
+            ModelError: As :meth:`forward_pooled`.
         """
-        out: Tensor = self.head(self.dropout(self.forward_pooled(x)))
+        out: Tensor = self.head(self.dropout(self.forward_pooled(x, bags)))
         return out
+
+    def _encode(self, x: Tensor) -> Tensor:
+        """Encode volumes: without gradients in portions, which bounds the memory."""
+        portion = max(1, _VOXELS_AT_ONCE // max(1, x[0].numel())) if x.ndim == 5 else 1
+        if torch.is_grad_enabled() or self.training or len(x) <= portion:
+            pooled: Tensor = self.encoder(self.prepare(x))
+            return pooled
+        return torch.cat([self.encoder(self.prepare(part)) for part in torch.split(x, portion)])
 
 
 def _per_channel(option: str, value: float | Sequence[float], channels: int) -> list[float]:

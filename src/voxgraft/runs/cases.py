@@ -12,9 +12,10 @@ from jaxtyping import Float
 
 from voxgraft.datasets import Table, nested_subsets, read_table
 from voxgraft.errors import TableError
+from voxgraft.feeds import VolumeFeed
 from voxgraft.files import cache_folder
 from voxgraft.recipes import Recipe
-from voxgraft.store import Feed, Prepared, VolumeStore
+from voxgraft.store import Prepared, VolumeStore
 from voxgraft.transforms import Preprocessing
 
 
@@ -24,7 +25,7 @@ class SplitCases:
 
     frame: pd.DataFrame
     targets: Float[np.ndarray, "n k"]
-    feed: Feed
+    feed: VolumeFeed
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def gather_cases(recipe: Recipe) -> RunCases:
         if frame.empty:
             raise TableError(f"{recipe.table} has no case in the split {name!r}.")
         targets = recipe.target.encode(frame)
-        feed = Feed(
+        feed = VolumeFeed(
             prepared,
             list(frame["case_id"]),
             targets,

@@ -7,8 +7,7 @@ from voxgraft.training.batchnorm import (
     measure_disagreement,
     reestimate,
 )
-from voxgraft.training.evaluation import compute_features, predict_scores
-from voxgraft.training.feed import CaseFeed
+from voxgraft.training.evaluation import compute_features, predict_items, predict_scores
 from voxgraft.training.loop import fit
 from voxgraft.training.lr_search import (
     LearningRateChoice,
@@ -22,7 +21,6 @@ from voxgraft.training.result import FitResult, StepReport
 
 __all__ = [
     "Adapt",
-    "CaseFeed",
     "FitResult",
     "LearningRateChoice",
     "MemoryFormat",
@@ -37,6 +35,7 @@ __all__ = [
     "measure_disagreement",
     "measured_memory_format",
     "pick_learning_rate",
+    "predict_items",
     "predict_scores",
     "reestimate",
 ]

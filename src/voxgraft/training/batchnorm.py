@@ -18,8 +18,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from voxgraft.feeds import Feed
 from voxgraft.models import Network
-from voxgraft.training.feed import CaseFeed
 from voxgraft.training.optimization import Optimization
 from voxgraft.training.schedule import BatchSchedule
 
@@ -160,7 +160,7 @@ def settle_batchnorm(
 def settle_on_cases(
     network: Network,
     layers: list[_BatchNorm],
-    feed: CaseFeed,
+    feed: Feed,
     optimization: Optimization,
     step: int,
     seed: int,
@@ -187,7 +187,7 @@ def settle_on_cases(
     return settle_batchnorm(
         network,
         layers,
-        (images.to(device) for images, _ in feed.batches(schedule.batches(0, count))),
+        (batch.images.to(device) for batch in feed.batches(schedule.batches(0, count))),
         step=step,
         tolerance=tolerance[optimization.batchnorm],
         pooled=network.forward_pooled,

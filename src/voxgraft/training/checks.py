@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from voxgraft.errors import RecipeError, TrainingError
+from voxgraft.feeds import Feed, float64_array
 from voxgraft.models import Network
 from voxgraft.tasks import Task
 from voxgraft.training.adapt import Adapt
 from voxgraft.training.batchnorm import batchnorm_layers
-from voxgraft.training.feed import CaseFeed, case_targets
 from voxgraft.training.optimization import Optimization
 from voxgraft.training.stages import with_head
 from voxgraft.types import Json
@@ -22,8 +22,8 @@ from voxgraft.types import Json
 def check_training(
     network: Network,
     task: Task,
-    train_feed: CaseFeed,
-    validation_feed: CaseFeed | None,
+    train_feed: Feed,
+    validation_feed: Feed | None,
     optimization: Optimization,
     adapt: Adapt,
 ) -> None:
@@ -71,13 +71,18 @@ def check_training(
                 "optimization.early_stop_patience needs validation cases, and there are none. "
                 "Set it to null, or split off validation patients."
             )
+        if optimization.schedule == "plateau":
+            raise RecipeError(
+                "optimization.schedule is 'plateau', which watches validation cases, and there are "
+                "none. Expected 'cosine' or 'constant'; or split off validation patients."
+            )
         if adapt.method == "probe" and len(adapt.setting("strengths")) > 1:
             raise RecipeError(
                 "a probe chooses its L2 strength on validation cases, and there are none. "
                 "Give one value in adapt.strengths, or split off validation patients."
             )
         return
-    reason = undefined_reason(task, case_targets(validation_feed))
+    reason = undefined_reason(task, float64_array(validation_feed.case_targets))
     if reason:
         raise TrainingError(
             f"{task.primary.name} cannot be computed on the {len(validation_feed.targets)} "
@@ -96,10 +101,10 @@ def undefined_reason(task: Task, targets: np.ndarray) -> str:
 
 
 def training_settings(
-    optimization: Optimization, adapt: Adapt, train_feed: CaseFeed, seed: int
+    optimization: Optimization, adapt: Adapt, train_feed: Feed, seed: int
 ) -> Json:
     """Return what makes two trainings the same one, as JSON."""
-    targets = np.ascontiguousarray(case_targets(train_feed))
+    targets = np.ascontiguousarray(float64_array(train_feed.targets))
     plain = dataclasses.asdict(adapt)
     return {
         "optimization": dataclasses.asdict(optimization),

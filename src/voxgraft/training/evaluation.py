@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,83 +11,70 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from voxgraft.errors import TrainingError
+from voxgraft.feeds import Feed, float64_array
 from voxgraft.metrics.table import Scored
 from voxgraft.models import Network
 from voxgraft.tasks import Task
-from voxgraft.training.feed import CaseFeed, case_targets
 from voxgraft.types import Json
 
-EVALUATION_BATCH_SIZE = 16
+Run = Callable[[Tensor, Tensor | None], Tensor]
+"""Takes images (M, C, D, H, W), and which study of the batch each is of; None: one each."""
 
 
 def predict_scores(
-    network: Network,
-    task: Task,
-    feed: CaseFeed,
-    *,
-    positions: Sequence[int] | None = None,
-    batch_size: int = EVALUATION_BATCH_SIZE,
+    network: Network, task: Task, feed: Feed, *, batch_size: int | None = None
 ) -> Float[np.ndarray, "n o"]:
-    """Return the scores of cases: probabilities, or values in the target's unit.
+    """Return the scores of a feed's cases: probabilities, or values in the target's unit.
 
     In evaluation mode and float32, on the device where the network lies; modes are afterwards as
     they were. A case's score does not depend on the cases beside it, but for rounding: kernels
-    may sum in another order at another batch size.
+    may sum in another order at another batch size. Where several items are of one case (windows
+    of a study), their scores are pooled as the feed says.
 
     Args:
         network: A trained network.
         task: The task that it was trained for, fitted.
         feed: Cases to score.
-        positions: Which cases of the feed, in which order; all, in the feed's order, if None.
-        batch_size: Cases in one forward pass.
+        batch_size: Items in one forward pass; as the feed says if None.
     """
-    logits = compute_outputs(network, network, feed, positions, batch_size)
-    return task.decode(logits)
+    return feed.pool(predict_items(network, task, feed, batch_size=batch_size))
+
+
+def predict_items(
+    network: Network, task: Task, feed: Feed, *, batch_size: int | None = None
+) -> Float[np.ndarray, "n o"]:
+    """Return the scores of a feed's items, not pooled; otherwise as :func:`predict_scores`."""
+    return task.decode(compute_outputs(network, network, feed, batch_size))
 
 
 def compute_features(
-    network: Network,
-    feed: CaseFeed,
-    *,
-    positions: Sequence[int] | None = None,
-    batch_size: int = EVALUATION_BATCH_SIZE,
+    network: Network, feed: Feed, *, batch_size: int | None = None
 ) -> Float[Tensor, "n f"]:
     """Return the pooled features that the head sees, in evaluation mode and float32, on the CPU.
 
     Args:
         network: A network.
-        feed: Cases.
-        positions: Which cases of the feed, in which order; all, in the feed's order, if None.
-        batch_size: Cases in one forward pass.
+        feed: Items.
+        batch_size: Items in one forward pass; as the feed says if None.
     """
-    return compute_outputs(network, network.forward_pooled, feed, positions, batch_size)
+    return compute_outputs(network, network.forward_pooled, feed, batch_size)
 
 
 def compute_outputs(
-    network: Network,
-    run: Callable[[Tensor], Tensor],
-    feed: CaseFeed,
-    positions: Sequence[int] | None = None,
-    batch_size: int = EVALUATION_BATCH_SIZE,
+    network: Network, run: Run, feed: Feed, batch_size: int | None = None
 ) -> Float[Tensor, "n o"]:
-    """Return what ``run`` gives for each case, on the CPU, with the network in evaluation mode.
-
-    Raises:
-        TrainingError: If there are no cases.
-    """
-    order = np.arange(len(feed.targets)) if positions is None else np.asarray(positions, np.int64)
-    schedule = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    if len(order) == 0:
-        raise TrainingError("no cases were asked for. Expected at least one position of the feed.")
+    """Return what ``run`` gives for each item, on the CPU, with the network in evaluation mode."""
+    size = feed.evaluation_batch_size if batch_size is None else batch_size
+    order = np.arange(len(feed.targets))
+    schedule = [order[start : start + size] for start in range(0, len(order), size)]
     device = network.head.weight.device
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
         with torch.no_grad():
             outputs = [
-                run(images.to(device, non_blocking=True)).float().cpu()
-                for images, _ in feed.batches(schedule)
+                run(batch.images.to(device, non_blocking=True), batch.bags).float().cpu()
+                for batch in feed.batches(schedule)
             ]
     finally:
         for module, training in modes:
@@ -117,18 +104,17 @@ class Evaluation:
         }
 
 
-def evaluate_cases(
-    network: Network, task: Task, feed: CaseFeed, batch_size: int = EVALUATION_BATCH_SIZE
-) -> Evaluation:
+def evaluate_cases(network: Network, task: Task, feed: Feed) -> Evaluation:
     """Score all cases of a feed with every metric of the task."""
-    return evaluate_logits(compute_outputs(network, network, feed, None, batch_size), task, feed)
+    return evaluate_logits(compute_outputs(network, network, feed), task, feed)
 
 
-def evaluate_logits(logits: Float[Tensor, "n o"], task: Task, feed: CaseFeed) -> Evaluation:
-    """Score logits of all cases of a feed with every metric of the task."""
+def evaluate_logits(logits: Float[Tensor, "n o"], task: Task, feed: Feed) -> Evaluation:
+    """Score the logits of all items of a feed: the loss over items, metrics over cases."""
     if not bool(torch.isfinite(logits).all()):
-        cases = int((~torch.isfinite(logits)).any(dim=1).sum())
-        fault = f"the outputs of {cases} of {len(logits)} validation cases are not finite"
+        items = int((~torch.isfinite(logits)).any(dim=1).sum())
+        fault = f"the outputs of {items} of {len(logits)} validation cases are not finite"
         return Evaluation(float("nan"), {}, fault)
     loss = float(task.loss(logits, feed.targets))
-    return Evaluation(loss, task.metrics(case_targets(feed), task.decode(logits)), "")
+    scores = feed.pool(task.decode(logits))
+    return Evaluation(loss, task.metrics(float64_array(feed.case_targets), scores), "")

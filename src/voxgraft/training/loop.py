@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 
+from voxgraft.feeds import Feed, float64_array
 from voxgraft.models import Network
 from voxgraft.tasks import Task
 from voxgraft.training.adapt import Adapt
 from voxgraft.training.checks import check_training, training_settings
-from voxgraft.training.feed import CaseFeed, case_targets
 from voxgraft.training.memory_format import FORMATS, MemoryFormat
 from voxgraft.training.optimization import Optimization
 from voxgraft.training.probe import fit_probe
@@ -27,8 +27,8 @@ from voxgraft.transforms import Augmentation
 def fit(
     network: Network,
     task: Task,
-    train_feed: CaseFeed,
-    validation_feed: CaseFeed | None,
+    train_feed: Feed,
+    validation_feed: Feed | None,
     optimization: Optimization,
     adapt: Adapt,
     augmentation: Augmentation | None,
@@ -57,7 +57,7 @@ def fit(
         task: What to train for.
         train_feed: Training cases.
         validation_feed: Cases that the best weights are chosen on; None takes the last weights.
-        optimization: Steps, rates, precision, stopping.
+        optimization: Steps or epochs (of the training items), rates, precision, stopping.
         adapt: How the start is used.
         augmentation: Of the training batches; None for none.
         folder: Where checkpoint and metrics go.
@@ -76,7 +76,8 @@ def fit(
         TrainingError: If the training cannot start, or the checkpoint is damaged or of another
             training.
     """
-    task.fit(case_targets(train_feed))
+    task.fit(float64_array(train_feed.targets))
+    optimization = optimization.resolved(len(train_feed.targets))
     check_training(network, task, train_feed, validation_feed, optimization, adapt)
     settings = training_settings(optimization, adapt, train_feed, seed) | {
         "augmentation": None if augmentation is None else augmentation.to_dict(),

@@ -22,7 +22,8 @@ def build_optimizer(
             momentum=optimization.momentum,
             nesterov=optimization.momentum > 0,
         )
-    return torch.optim.AdamW(
+    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[optimization.optimizer]
+    return kind(
         groups,
         lr=optimization.learning_rate,
         betas=(optimization.momentum, 0.999),

@@ -13,11 +13,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from voxgraft.feeds import Feed
 from voxgraft.models import Network
 from voxgraft.tasks import Task
 from voxgraft.training.batchnorm import batchnorm_layers, settle_on_cases
 from voxgraft.training.evaluation import Evaluation, compute_features, evaluate_logits
-from voxgraft.training.feed import CaseFeed
 from voxgraft.training.optimization import Optimization
 from voxgraft.training.progress import METRICS_FILE, Progress
 from voxgraft.training.result import FitResult, StepReport
@@ -111,8 +111,8 @@ def _logistic(
 def fit_probe(
     network: Network,
     task: Task,
-    train_feed: CaseFeed,
-    validation_feed: CaseFeed | None,
+    train_feed: Feed,
+    validation_feed: Feed | None,
     optimization: Optimization,
     strengths: tuple[float, ...],
     *,

@@ -92,6 +92,20 @@ class Progress:
         """Return how many evaluations came after the best one."""
         return sum(row["step"] > self.best_step for row in self.history)
 
+    def evaluations(self, metric: str | None) -> list[tuple[int, float | None]]:
+        """Return step and value of each evaluation.
+
+        Args:
+            metric: Name of a metric; None for the loss on the validation cases.
+        """
+        return [
+            (
+                row["step"],
+                row["validation_loss"] if metric is None else row["validation"].get(metric),
+            )
+            for row in self.history
+        ]
+
     def write_history(self, path: Path) -> None:
         """Write the whole history, one JSON object a line: rows after a checkpoint go."""
         write_text(path, "".join(_line(row) for row in self.history))

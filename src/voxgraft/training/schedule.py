@@ -1,14 +1,15 @@
 """What happens at a step, as a function of the seed and the step alone.
 
 No generator runs along with the training: cases, augmentation, dropout and learning rate of step
-``t`` are the same whether the training came to ``t`` in one go or after any number of kills.
+``t`` are the same whether the training came to ``t`` in one go or after any number of kills. Where
+the rate falls on plateaus, it is a function of the evaluations until then besides.
 """
 
 from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from jaxtyping import Int
@@ -29,11 +30,17 @@ def stream_seed(seed: int, step: int, purpose: str) -> int:
     return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
 
 
-def learning_rate_at(step: int, optimization: Optimization) -> float:
+def learning_rate_at(step: int, optimization: Optimization, plateaus: int = 0) -> float:
     """Return the learning rate of the update from ``step`` to ``step + 1``.
 
-    Linear from ``peak / warmup_steps`` to the peak, then half a cosine down to
-    ``peak * final_learning_rate``.
+    Linear from ``peak / warmup_steps`` to the peak; then, as ``schedule`` says, half a cosine down
+    to ``peak * final_learning_rate``, the peak itself, or the peak multiplied by
+    ``plateau_factor`` for each plateau, but not below ``peak * final_learning_rate``.
+
+    Args:
+        step: Updates done.
+        optimization: The settings, in steps.
+        plateaus: Plateaus until then; see :func:`count_plateaus`.
 
     Source:
         arXiv:1706.02677, section 2.2 (gradual warm-up); arXiv:1608.03983, equation 5, one cycle.
@@ -41,9 +48,47 @@ def learning_rate_at(step: int, optimization: Optimization) -> float:
     peak, warmup = optimization.learning_rate, optimization.warmup_steps
     if step < warmup:
         return peak * (step + 1) / warmup
-    done = (step - warmup) / max(1, optimization.steps - warmup)
     low = peak * optimization.final_learning_rate
+    if optimization.schedule == "constant":
+        return peak
+    if optimization.schedule == "plateau":
+        return max(low, peak * optimization.plateau_factor**plateaus)
+    done = (step - warmup) / max(1, optimization.steps - warmup)
     return low + 0.5 * (peak - low) * (1.0 + math.cos(math.pi * min(1.0, done)))
+
+
+def count_plateaus(
+    evaluations: Iterable[tuple[int, float | None]],
+    optimization: Optimization,
+    *,
+    higher_is_better: bool,
+) -> int:
+    """Return how often ``plateau_patience`` evaluations in a row brought no better value.
+
+    Each plateau is counted from nothing again; what has to be bettered is the best value of all.
+    An undefined value is not better. Evaluations up to the end of the warm-up, and those before
+    the first defined value, set what has to be bettered and are not counted.
+
+    Args:
+        evaluations: Step and value of each evaluation, in order; None where it is undefined.
+        optimization: The settings, in steps.
+        higher_is_better: Direction of the value.
+
+    Source:
+        ``torch.optim.lr_scheduler.ReduceLROnPlateau`` counts the same with ``threshold=0`` and a
+        patience less by one: it lets that many evaluations pass and acts at the next.
+    """
+    best: float | None = None
+    without_better = plateaus = 0
+    sign = 1.0 if higher_is_better else -1.0
+    for step, value in evaluations:
+        if value is not None and (best is None or sign * value > sign * best):
+            best, without_better = value, 0
+        elif best is not None and step > optimization.warmup_steps:
+            without_better += 1
+        if without_better == optimization.plateau_patience:
+            plateaus, without_better = plateaus + 1, 0
+    return plateaus
 
 
 class BatchSchedule:

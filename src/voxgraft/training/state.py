@@ -13,6 +13,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from voxgraft.feeds import Batch, Feed, float64_array
 from voxgraft.models import Network
 from voxgraft.tasks import Task
 from voxgraft.training.adapt import Adapt, Adaptation, set_training_modes
@@ -27,12 +28,11 @@ from voxgraft.training.checkpoint import (
     snapshot,
 )
 from voxgraft.training.evaluation import Evaluation, evaluate_cases
-from voxgraft.training.feed import CaseFeed, case_targets
 from voxgraft.training.optimization import Optimization
 from voxgraft.training.optimizers import Ema, build_optimizer
 from voxgraft.training.progress import METRICS_FILE, Progress, finite
 from voxgraft.training.result import FitResult, StepReport
-from voxgraft.training.schedule import BatchSchedule, learning_rate_at
+from voxgraft.training.schedule import BatchSchedule, count_plateaus, learning_rate_at
 from voxgraft.training.session import MemoryPeak
 from voxgraft.types import Json
 
@@ -46,8 +46,8 @@ class TrainingState:
         self,
         network: Network,
         task: Task,
-        train_feed: CaseFeed,
-        validation_feed: CaseFeed | None,
+        train_feed: Feed,
+        validation_feed: Feed | None,
         optimization: Optimization,
         adapt: Adapt,
         accelerator: Accelerator,
@@ -110,16 +110,28 @@ class TrainingState:
         """The network whose weights are evaluated and kept: the average, if there is one."""
         return self.network if self.ema is None else self.ema.network
 
-    def training_batches(self) -> Generator[tuple[Tensor, Tensor], None, None]:
+    def training_batches(self) -> Generator[Batch, None, None]:
         """Yield the batches of the updates still to come."""
         labels = None
         if self.optimization.balance == "classes":
-            labels = case_targets(self.train_feed)[:, 0].astype(int)
+            labels = float64_array(self.train_feed.targets)[:, 0].astype(int)
         cases, size = len(self.train_feed.targets), self.optimization.batch_size
         schedule = BatchSchedule(cases, size, self.seed, labels)
         parts = self.optimization.accumulate
         first, last = self.progress.step * parts, self.optimization.steps * parts
         yield from self.train_feed.batches(schedule.batches(first, last), first_step=first)
+
+    def learning_rate(self, step: int) -> float:
+        """Return the rate of the update from ``step``, after the evaluations so far."""
+        plateaus = 0
+        if self.optimization.schedule == "plateau":
+            of_loss = self.optimization.plateau_on == "loss"
+            plateaus = count_plateaus(
+                self.progress.evaluations(None if of_loss else self.task.primary.name),
+                self.optimization,
+                higher_is_better=self.task.higher_is_better and not of_loss,
+            )
+        return learning_rate_at(step, self.optimization, plateaus)
 
     def after_update(self, loss: float) -> None:
         """Count an update, and let the average and the trainable set follow."""
@@ -150,7 +162,7 @@ class TrainingState:
         row = {
             "step": progress.step,
             "train_loss": progress.take_mean_loss(),
-            "learning_rate": learning_rate_at(progress.step - 1, optimization),
+            "learning_rate": self.learning_rate(progress.step - 1),
             "gradient_norm": None if gradient_norm is None else finite(gradient_norm),
             **evaluation.to_row(),
             "batchnorm": dataclasses.asdict(settled),

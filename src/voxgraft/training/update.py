@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from voxgraft.training.schedule import learning_rate_at, stream_seed
+from voxgraft.feeds import Batch
+from voxgraft.training.schedule import stream_seed
 from voxgraft.training.state import TrainingState
 from voxgraft.transforms import Augmentation, augment
 
@@ -27,7 +27,7 @@ class Update:
 
 def make_update(
     state: TrainingState,
-    batches: Iterator[tuple[Tensor, Tensor]],
+    batches: Iterator[Batch],
     augmentation: Augmentation | None,
 ) -> Update:
     """Make the next update.
@@ -43,14 +43,15 @@ def make_update(
     network, optimizer, optimization = state.network, state.optimizer, state.optimization
     accelerator, seed = state.accelerator, state.seed
     device, step = accelerator.device, state.progress.step
+    rate = state.learning_rate(step)
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate_at(step, optimization) * group["lr_scale"]
+        group["lr"] = rate * group["lr_scale"]
     total = 0.0
     for part in range(optimization.accumulate):
         number = step * optimization.accumulate + part
-        images, targets = next(batches)
-        images = images.to(device, non_blocking=True)
-        targets = targets.to(device, non_blocking=True)
+        batch = next(batches)
+        images = batch.images.to(device, non_blocking=True)
+        targets = batch.targets.to(device, non_blocking=True)
         if augmentation is not None:
             images = augment(
                 images,
@@ -62,7 +63,7 @@ def make_update(
         torch.manual_seed(stream_seed(seed, number, "dropout"))
         with accelerator.accumulate(network):
             with accelerator.autocast():
-                logits = network(images)
+                logits = network(images, batch.bags)
             loss = state.task.loss(logits.float(), targets)
             total += loss.item() / optimization.accumulate
             if not math.isfinite(total):

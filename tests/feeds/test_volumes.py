@@ -10,7 +10,8 @@ import torch
 
 from voxgraft.datasets import Table
 from voxgraft.errors import StoreError
-from voxgraft.store import Feed, Prepared, VolumeStore
+from voxgraft.feeds import VolumeFeed
+from voxgraft.store import Prepared, VolumeStore
 from voxgraft.transforms import Keep, Preprocessing, ZScore
 from voxgraft.volumes import Affine, Volume, write_volume
 
@@ -45,12 +46,12 @@ def test_batches_come_in_the_order_of_the_schedule(
     prepared: Prepared, budget_mib: float, threads: int
 ) -> None:
     ids = prepared.case_ids[::-1]
-    feed = Feed(prepared, ids, TARGETS, memory_budget_mib=budget_mib, threads=threads)
+    feed = VolumeFeed(prepared, ids, TARGETS, memory_budget_mib=budget_mib, threads=threads)
     assert len(feed) == 5
     assert feed.image_shape == (1, 6, 7, 8)
     served = list(feed.batches(SCHEDULE))
     assert len(served) == len(SCHEDULE)
-    for (images, targets), positions in zip(served, SCHEDULE, strict=True):
+    for (images, targets, _), positions in zip(served, SCHEDULE, strict=True):
         assert images.dtype == targets.dtype == torch.float32
         np.testing.assert_array_equal(images, np.stack([prepared.read(ids[p]) for p in positions]))
         np.testing.assert_array_equal(targets, TARGETS[positions])
@@ -63,7 +64,7 @@ def test_kept_volumes_mean_the_same_as_those_on_disk(tmp_path: Path, storage: st
     prepared = prepare(tmp_path, [(9, 5, 6), (4, 9, 9), (7, 7, 7)], settings)
     schedule = [np.array([0, 1, 2]), np.array([2, 0])]
     feeds = [
-        Feed(
+        VolumeFeed(
             prepared,
             prepared.case_ids,
             TARGETS[:3],
@@ -79,7 +80,7 @@ def test_kept_volumes_mean_the_same_as_those_on_disk(tmp_path: Path, storage: st
 
 def test_random_crops_depend_on_seed_step_and_place_alone(prepared: Prepared) -> None:
     def crops(seed: int, first_step: int = 0, budget: float = 100) -> list[torch.Tensor]:
-        feed = Feed(
+        feed = VolumeFeed(
             prepared,
             prepared.case_ids,
             TARGETS,
@@ -88,7 +89,7 @@ def test_random_crops_depend_on_seed_step_and_place_alone(prepared: Prepared) ->
             memory_budget_mib=budget,
         )
         schedule = [np.array([0, 0, 0, 0])] * (20 - first_step)
-        return [images for images, _ in feed.batches(schedule, first_step=first_step)]
+        return [images for images, *_ in feed.batches(schedule, first_step=first_step)]
 
     whole = prepared.read("c0")
     windows = np.lib.stride_tricks.sliding_window_view(whole[0], (3, 3, 3))
@@ -111,8 +112,8 @@ def test_random_crops_depend_on_seed_step_and_place_alone(prepared: Prepared) ->
 
 def test_center_crops_and_padding(tmp_path: Path) -> None:
     prepared = prepare(tmp_path, [(6, 4, 9)], Preprocessing(intensity=Keep(), background=-1))
-    feed = Feed(prepared, ["c0"], TARGETS[:1], crop_size_voxels=(2, 8, 9), crop="center")
-    (images, _), *_ = feed.batches([np.array([0])])
+    feed = VolumeFeed(prepared, ["c0"], TARGETS[:1], crop_size_voxels=(2, 8, 9), crop="center")
+    (images, *_), *_ = feed.batches([np.array([0])])
     expected = np.full((1, 1, 2, 8, 9), -1, dtype=np.float32)
     expected[0, 0, :, 2:6] = prepared.read("c0")[0, 2:4]
     np.testing.assert_array_equal(images, expected)
@@ -123,7 +124,7 @@ def feed_threads() -> list[threading.Thread]:
 
 
 def test_an_abandoned_iterator_leaves_no_thread(prepared: Prepared) -> None:
-    feed = Feed(prepared, prepared.case_ids, TARGETS)
+    feed = VolumeFeed(prepared, prepared.case_ids, TARGETS)
 
     def endless() -> Iterator[np.ndarray]:
         while True:
@@ -145,7 +146,7 @@ def test_a_damaged_volume_and_a_failing_schedule_reach_the_consumer(tmp_path: Pa
     prepared = prepare(tmp_path, [(5, 5, 5)] * 3)
     path = prepared.folder / prepared.cases["c2"].file
     path.write_bytes(path.read_bytes()[:-1])
-    feed = Feed(prepared, prepared.case_ids, TARGETS[:3], memory_budget_mib=0)
+    feed = VolumeFeed(prepared, prepared.case_ids, TARGETS[:3], memory_budget_mib=0)
     batches = feed.batches([np.array([0]), np.array([1]), np.array([2])])
     next(batches)
     next(batches)
@@ -164,7 +165,7 @@ def test_a_damaged_volume_and_a_failing_schedule_reach_the_consumer(tmp_path: Pa
 
 @pytest.mark.parametrize("positions", [[5], [-1], [], [0.5], [[0]], ["a"], [True]])
 def test_positions_that_are_no_cases_are_refused(prepared: Prepared, positions: list) -> None:
-    feed = Feed(prepared, prepared.case_ids, TARGETS)
+    feed = VolumeFeed(prepared, prepared.case_ids, TARGETS)
     with pytest.raises(StoreError, match="Expected positions from 0 to 4, at least one"):
         list(feed.batches([np.array(positions)]))
 
@@ -174,12 +175,12 @@ def test_cases_that_cannot_form_batches_are_refused(tmp_path: Path, prepared: Pr
     with pytest.raises(
         StoreError, match=r"\(1, 5, 5, 5\) in 'c0', \(1, 6, 5, 5\) in 'c1'.*Set size"
     ):
-        Feed(mixed, mixed.case_ids, TARGETS[:2])
+        VolumeFeed(mixed, mixed.case_ids, TARGETS[:2])
     with pytest.raises(StoreError, match=r"targets have shape \(5, 2\).* for 2 cases"):
-        Feed(mixed, mixed.case_ids, TARGETS, crop_size_voxels=(4, 4, 4))
+        VolumeFeed(mixed, mixed.case_ids, TARGETS, crop_size_voxels=(4, 4, 4))
     with pytest.raises(StoreError, match="no case is called 'z'"):
-        Feed(prepared, ["z"], TARGETS[:1])
+        VolumeFeed(prepared, ["z"], TARGETS[:1])
     with pytest.raises(StoreError, match="a feed got no cases"):
-        Feed(prepared, [], TARGETS[:0])
+        VolumeFeed(prepared, [], TARGETS[:0])
     with pytest.raises(StoreError, match=r"crop_size_voxels is \(0, 1, 1\)"):
-        Feed(prepared, prepared.case_ids, TARGETS, crop_size_voxels=(0, 1, 1))
+        VolumeFeed(prepared, prepared.case_ids, TARGETS, crop_size_voxels=(0, 1, 1))

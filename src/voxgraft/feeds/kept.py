@@ -1,0 +1,86 @@
+"""Stored volumes of some cases, kept in memory if they fit, else read box by box."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from voxgraft.store import Prepared
+from voxgraft.types import Size3
+
+
+class KeptVolumes:
+    """Boxes out of stored volumes, in their stored dtype; safe in threads."""
+
+    def __init__(
+        self, prepared: Prepared, case_ids: Sequence[str], memory_budget_mib: float
+    ) -> None:
+        """Decide whether the volumes are kept; nothing is read yet.
+
+        Args:
+            prepared: Where the volumes are.
+            case_ids: The cases.
+            memory_budget_mib: What all of them may take together; 0 keeps none.
+        """
+        self._prepared = prepared
+        self._case_ids = tuple(case_ids)
+        cases = [prepared.cases[case_id] for case_id in self._case_ids]
+        needed = sum(int(np.prod(c.shape)) * np.dtype(c.encoding.dtype).itemsize for c in cases)
+        self.keeps = needed <= memory_budget_mib * 2**20
+        """Whether the volumes are read once, all of them."""
+        self._kept: Sequence[Any] | None = None
+        self._lock = threading.Lock()
+
+    def read(self, position: int, start: Size3, size: Size3) -> tuple[Any, Any]:
+        """Return the part of a box that lies in a volume, and its place in the box (slices).
+
+        Raises:
+            StoreError: If the stored volume is gone or damaged.
+        """
+        if self.keeps:
+            return _cut(self._volumes()[position], start, size)
+        return self._prepared.read_stored(self._case_ids[position], start, size)
+
+    def fill(self, image: Any, position: int, start: Size3) -> None:
+        """Write a box, decoded, into ``image`` (C, D, H, W); outside of the volume is background.
+
+        Raises:
+            StoreError: If the stored volume is gone or damaged.
+        """
+        case = self._prepared.cases[self._case_ids[position]]
+        stored, inside = self.read(position, start, image.shape[1:])
+        if stored.shape == image.shape:
+            case.encoding.decode_into(stored, image)
+            return
+        image[...] = case.background
+        if stored.size:
+            case.encoding.decode_into(stored, image[inside])
+
+    def _volumes(self) -> Sequence[Any]:
+        """Return all volumes in their stored dtype; the first call reads them."""
+        with self._lock:
+            if self._kept is None:
+                cases = [self._prepared.cases[case_id] for case_id in self._case_ids]
+                kinds = {(case.shape, case.encoding.dtype) for case in cases}
+                kept: Any = [None] * len(cases)
+                if len(kinds) == 1:
+                    kept = np.empty((len(cases), *cases[0].shape), dtype=cases[0].encoding.dtype)
+                for position, (case_id, case) in enumerate(zip(self._case_ids, cases, strict=True)):
+                    kept[position], _ = self._prepared.read_stored(
+                        case_id, (0, 0, 0), case.shape[1:]
+                    )
+                self._kept = kept
+            return self._kept
+
+
+def _cut(volume: Any, start: Size3, size: Size3) -> tuple[Any, Any]:
+    """Return the part of a box that lies in (C, D, H, W), and its place in the box."""
+    source, target = [slice(None)], [slice(None)]
+    for first, length, full in zip(start, size, volume.shape[1:], strict=True):
+        low, high = min(max(0, first), full), max(0, min(full, first + length))
+        source.append(slice(low, high))
+        target.append(slice(low - first, high - first))
+    return volume[tuple(source)], tuple(target)
