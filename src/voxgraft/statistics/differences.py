@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from voxgraft.errors import StatisticsError
-from voxgraft.statistics.intervals import UNBOUNDED, without_spread
-from voxgraft.statistics.jackknife import Spread, spread_over_patients
+from voxgraft.statistics.intervals import UNBOUNDED
+from voxgraft.statistics.jackknife import spread_over_patients
+from voxgraft.statistics.lopsided import arm_reach, lopsided_ends
 from voxgraft.statistics.permutation import (
     comparable_scores,
     swapped_differences,
@@ -21,7 +22,6 @@ from voxgraft.statistics.permutation import (
 from voxgraft.statistics.sample import (
     Floats,
     MetricLike,
-    Patients,
     check_level,
     check_replicates,
     check_scores,
@@ -29,7 +29,6 @@ from voxgraft.statistics.sample import (
     class_strata,
     group_patients,
 )
-from voxgraft.statistics.scales import scale_of
 from voxgraft.statistics.seeds import Uncertainty, difference_uncertainty, mean_uncertainty
 
 REPLICATES = 10_000
@@ -213,11 +212,17 @@ def paired_difference(
     if uncertainty.total <= 1e-24:
         low, high, text = _no_spread(value_a, value_b, bounds, grouped.strata(), level)
         return result(low, high, p_value, p_patients, "; ".join([text, *notes]))
-    arms = (
-        _arm_ends(values_a, spread, slice(None, len(runs_a)), uncertainty, bounds, grouped, level),
-        _arm_ends(values_b, spread, slice(len(runs_a), None), uncertainty, bounds, grouped, level),
+    half_width = uncertainty.half_width(level)
+    quantile = half_width / math.sqrt(uncertainty.total)
+    variance_a, variance_b = (
+        mean_uncertainty(values[part], spread.of(part)).total
+        for part in (slice(None, len(runs_a)), slice(len(runs_a), None))
     )
-    low, high = _lopsided(value_a - value_b, arms, uncertainty, level)
+    arms = (
+        arm_reach(value_a, variance_a, quantile, bounds, grouped, level),
+        arm_reach(value_b, variance_b, quantile, bounds, grouped, level),
+    )
+    low, high = lopsided_ends(value_a - value_b, half_width, quantile, arms)
     return result(low, high, p_value, p_patients, "; ".join(notes))
 
 
@@ -231,59 +236,6 @@ def _with_seeds(
     rng = np.random.default_rng([seed, 2])
     errors = uncertainty.seed_errors(len(wide), rng, cautious=True)
     return two_sided(observed, wide + errors, exact=False)
-
-
-Arm = tuple[float, float, float]
-"""How far a start's interval goes below and above its value, and its variance."""
-
-
-def _arm_ends(
-    values: Floats,
-    spread: Spread,
-    part: slice,
-    uncertainty: Uncertainty,
-    bounds: tuple[float, float],
-    grouped: Patients,
-    level: float,
-) -> Arm:
-    """Return how far one start reaches, by the quantile of the difference."""
-    value = float(values.mean())
-    alone = mean_uncertainty(values, spread.of(part))
-    quantile = uncertainty.half_width(level) / math.sqrt(uncertainty.total)
-    reach = quantile * math.sqrt(alone.total)
-    if not all(map(math.isfinite, bounds)):
-        return reach, reach, alone.total
-    if value in bounds or alone.total <= 1e-24:
-        low, high, _ = without_spread(value, bounds, grouped, level)
-        return value - low, high - value, alone.total
-    scale = scale_of(bounds)
-    center, step = scale.forward(value), reach * scale.slope(value)
-    low, high = scale.backward(center - step), scale.backward(center + step)
-    return value - low, high - value, alone.total
-
-
-def _lopsided(
-    difference: float, arms: tuple[Arm, Arm], uncertainty: Uncertainty, level: float
-) -> tuple[float, float]:
-    """Return ends of a difference, as lopsided as those of its two starts.
-
-    Near a bound a start's interval reaches further inward than outward. The t interval of the
-    difference is stretched by the mean square of how far the starts' are; away from bounds that
-    is 1.
-
-    Source:
-        After Zou and Donner (2008), whose recombination of the two intervals widens too much
-        where the starts go closely together.
-    """
-    plain = uncertainty.half_width(level)
-    quantile = plain / math.sqrt(uncertainty.total)
-    (below_a, above_a, variance_a), (below_b, above_b, variance_b) = arms
-    even = quantile * math.sqrt(variance_a + variance_b)
-    if even <= 0:
-        return difference - plain, difference + plain
-    down = plain * math.hypot(below_a, above_b) / even
-    up = plain * math.hypot(above_a, below_b) / even
-    return difference - down, difference + up
 
 
 def _no_spread(
