@@ -83,7 +83,10 @@ def test_accumulated_batches_move_as_one_large_batch(tiny, tmp_path):
         torch.testing.assert_close(states[1][name], value, rtol=1e-3, atol=1e-5)
 
 
-def test_a_step_is_adamw_on_the_clipped_gradient(tiny, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "kind"), [("adamw", torch.optim.AdamW), ("adam", torch.optim.Adam)]
+)
+def test_a_step_is_the_optimizers_on_the_clipped_gradient(tiny, tmp_path, name, kind):
     feed = tiny.tiny_feed(tiny.BINARY, 6)
     network = tiny.tiny_network(1, "group", dropout=0.0)
     network.encoder.layer1[1].p = 0.0
@@ -91,13 +94,15 @@ def test_a_step_is_adamw_on_the_clipped_gradient(tiny, tmp_path):
     twin.encoder.layer1[1].p = 0.0
     tiny.train(
         tmp_path, network=network, train_feed=feed, augmentation=None,
-        changes={"steps": 1, "warmup": 0.0, "gradient_clip_norm": 0.01, "weight_decay": 0.5},
+        changes={"steps": 1, "warmup": 0.0, "gradient_clip_norm": 0.01, "weight_decay": 0.5,
+                 "optimizer": name, "momentum": 0.8},
     )  # fmt: skip
     decayed = [value for value in twin.parameters() if value.ndim >= 2]
     others = [value for value in twin.parameters() if value.ndim < 2]
-    optimizer = torch.optim.AdamW(
+    optimizer = kind(
         [{"params": decayed, "weight_decay": 0.5}, {"params": others, "weight_decay": 0.0}],
         lr=5e-3,
+        betas=(0.8, 0.999),
         foreach=False,
     )
     loss = torch.nn.functional.binary_cross_entropy_with_logits(
@@ -305,10 +310,10 @@ def test_optimization_names_all_faults_at_once():
     with pytest.raises(RecipeError) as caught:
         Optimization(
             steps=0, batch_size=2.5, learning_rate=float("nan"), warmup=1.5, ema_decay=1.0,
-            optimizer="adam", early_stop_patience=0, weight_decay=True,
+            optimizer="lion", early_stop_patience=0, weight_decay=True,
         )  # fmt: skip
     text = str(caught.value)
     assert "(8 faults)" in text
     assert "steps is 0, expected a whole number of at least 1" in text
-    assert "optimizer is 'adam', expected one of ['adamw', 'sgd']" in text
+    assert "optimizer is 'lion', expected one of ['adamw', 'adam', 'sgd']" in text
     assert "ema_decay is 1.0, expected a number from 0 to below 1" in text

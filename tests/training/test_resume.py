@@ -53,6 +53,7 @@ def both_ways(tiny, tmp_path, stops, **options):
         {},
         {"changes": {"ema_decay": 0.9, "accumulate": 2}},
         {"changes": {"optimizer": "sgd", "balance": "classes"}},
+        {"changes": {"optimizer": "adam", "schedule": "constant", "epochs": 3.5}},
         {"changes": {"precision": "bf16"}},
         {"memory_format": "channels_last"},
         {"adapt": Adapt(method="gradual")},
@@ -66,6 +67,21 @@ def test_resumed_equals_uninterrupted(tiny, tmp_path, options):
     expected, found, result = both_ways(tiny, tmp_path, [1, 5, 6, 11], **options)
     assert found == expected
     assert result.resumed_at == 10
+
+
+@pytest.mark.parametrize("on", ["metric", "loss"])
+def test_resumed_after_plateaus_equals_uninterrupted(tiny, tmp_path, on):
+    changes = {
+        "schedule": "plateau", "plateau_patience": 1, "plateau_on": on, "plateau_factor": 0.3,
+        "eval_every": 1, "warmup": 0.0, "learning_rate": 0.05, "final_learning_rate": 1e-4,
+    }  # fmt: skip
+    feed = tiny.tiny_feed(tiny.BINARY, 9, seed=1)
+    feed.targets = 1.0 - feed.targets  # what is learnt makes it worse
+    options = {"changes": changes, "validation_feed": feed}
+    expected, found, _ = both_ways(tiny, tmp_path, [3, 6, 9], **options)
+    assert found == expected
+    rates = [row["learning_rate"] for row in rows(tmp_path / "cut")]
+    assert rates[0] > rates[4] > rates[7] > rates[11]
 
 
 def test_resume_of_a_training_that_stopped_early(tiny, tmp_path):

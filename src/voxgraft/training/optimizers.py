@@ -22,8 +22,11 @@ def build_optimizer(
             momentum=optimization.momentum,
             nesterov=optimization.momentum > 0,
         )
-    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[optimization.optimizer]
-    return kind(
+    kinds: dict[str, type[torch.optim.Adam]] = {
+        "adamw": torch.optim.AdamW,
+        "adam": torch.optim.Adam,
+    }
+    return kinds[optimization.optimizer](
         groups,
         lr=optimization.learning_rate,
         betas=(optimization.momentum, 0.999),
