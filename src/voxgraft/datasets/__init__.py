@@ -11,6 +11,7 @@ from voxgraft.datasets.splits import split_table
 from voxgraft.datasets.subsets import nested_subsets
 from voxgraft.datasets.table import SPLITS, Table, read_table, write_table
 from voxgraft.datasets.target import Kind, Target
+from voxgraft.datasets.windows import Windows, check_windows, pool_windows, window_starts
 
 __all__ = [
     "SPLITS",
@@ -19,14 +20,18 @@ __all__ = [
     "SliceLabels",
     "Table",
     "Target",
+    "Windows",
     "check_table",
+    "check_windows",
     "import_folder_per_class",
     "import_lidc",
     "import_medmnist",
     "nested_subsets",
+    "pool_windows",
     "read_slice_labels",
     "read_table",
     "split_table",
+    "window_starts",
     "write_slice_labels",
     "write_table",
 ]

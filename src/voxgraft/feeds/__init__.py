@@ -2,5 +2,14 @@
 
 from voxgraft.feeds.prefetch import Batch, Feed, float64_array
 from voxgraft.feeds.volumes import VolumeFeed
+from voxgraft.feeds.windows import WindowFeed, cut_windows, stored_slice_labels
 
-__all__ = ["Batch", "Feed", "VolumeFeed", "float64_array"]
+__all__ = [
+    "Batch",
+    "Feed",
+    "VolumeFeed",
+    "WindowFeed",
+    "cut_windows",
+    "float64_array",
+    "stored_slice_labels",
+]

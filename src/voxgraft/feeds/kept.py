@@ -41,7 +41,7 @@ class KeptVolumes:
             StoreError: If the stored volume is gone or damaged.
         """
         if self.keeps:
-            return _cut(self._volumes()[position], start, size)
+            return cut(self._volumes()[position], start, size)
         return self._prepared.read_stored(self._case_ids[position], start, size)
 
     def fill(self, image: Any, position: int, start: Size3) -> None:
@@ -76,7 +76,7 @@ class KeptVolumes:
             return self._kept
 
 
-def _cut(volume: Any, start: Size3, size: Size3) -> tuple[Any, Any]:
+def cut(volume: Any, start: Size3, size: Size3) -> tuple[Any, Any]:
     """Return the part of a box that lies in (C, D, H, W), and its place in the box."""
     source, target = [slice(None)], [slice(None)]
     for first, length, full in zip(start, size, volume.shape[1:], strict=True):

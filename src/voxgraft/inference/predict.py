@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
+from voxgraft.datasets import pool_windows
 from voxgraft.errors import VolumeError, VoxgraftError, raise_faults
+from voxgraft.feeds import cut_windows
 from voxgraft.runs import TrainedRun
 from voxgraft.transforms import preprocess
 from voxgraft.volumes import read_volume
@@ -59,11 +61,29 @@ def predict(
 
 
 def score_image(run: TrainedRun, image: Float[np.ndarray, "c d h w"]) -> Float[np.ndarray, " k"]:
-    """Return the scores of one preprocessed volume."""
+    """Return the scores of one preprocessed volume: of a study seen through windows, pooled."""
+    windows = run.recipe.seen_windows
+    if windows is None:
+        return np.asarray(score_items(run, image[None])[0])
+    parts = cut_windows(image, windows, run.background_of(image))
+    if windows.aggregate == "attention":
+        return np.asarray(score_items(run, parts, np.zeros(len(parts), dtype=np.int64))[0])
+    scores = score_items(run, parts)
+    studies = np.zeros(len(parts), dtype=np.int64)
+    pooled = pool_windows(scores, studies, 1, windows.aggregate, top_k=windows.top_k)
+    return np.asarray(pooled[0])
+
+
+def score_items(
+    run: TrainedRun,
+    images: Float[np.ndarray, "m c d h w"],
+    bags: Int[np.ndarray, " m"] | None = None,
+) -> Float[np.ndarray, "n k"]:
+    """Return the scores of images, each by itself or (with bags) as windows of studies."""
+    given = torch.from_numpy(np.ascontiguousarray(images, np.float32))
     with torch.inference_mode():
-        logits = run.network(torch.from_numpy(np.ascontiguousarray(image, np.float32))[None])
-    scores: Float[np.ndarray, " k"] = run.task.decode(logits)[0]
-    return scores
+        logits = run.network(given, None if bags is None else torch.from_numpy(bags))
+    return run.task.decode(logits)
 
 
 def in_words(run: TrainedRun, scans: Sequence[str], scores: np.ndarray) -> pd.DataFrame:
@@ -98,9 +118,9 @@ def in_words(run: TrainedRun, scans: Sequence[str], scores: np.ndarray) -> pd.Da
 
 def _image(run: TrainedRun, path: Path) -> Float[np.ndarray, "c d h w"]:
     volume = preprocess(read_volume(path), run.recipe.preprocessing)
-    if volume.voxels.shape[0] != run.in_channels:
+    if volume.voxels.shape[0] != run.volume_channels:
         raise VolumeError(
             f"{path} has {volume.voxels.shape[0]} channel(s); the run in {run.folder} was trained "
-            f"on {run.in_channels}. Give scans with that many channels."
+            f"on {run.volume_channels}. Give scans with that many channels."
         )
     return volume.voxels

@@ -20,12 +20,14 @@ from voxgraft.recipes.sections import (
     set_path,
     write_yaml,
 )
+from voxgraft.recipes.task import TaskSettings
 
 __all__ = [
     "Faults",
     "ModelSettings",
     "Recipe",
     "StartSettings",
+    "TaskSettings",
     "check_keys",
     "read_model",
     "read_preprocessing",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from voxgraft.datasets import Target
+from voxgraft.datasets import Target, Windows
 from voxgraft.errors import VoxgraftError
 from voxgraft.files import content_key
 from voxgraft.recipes.sections import (
@@ -18,6 +18,7 @@ from voxgraft.recipes.sections import (
     read_yaml,
     write_yaml,
 )
+from voxgraft.recipes.task import TaskSettings
 from voxgraft.training import Adapt, Optimization
 from voxgraft.transforms import Augmentation, Preprocessing
 from voxgraft.types import Json, Size3
@@ -30,6 +31,10 @@ class ModelSettings:
     name: str
     options: dict[str, Any] = field(default_factory=dict)
     """Options of ``build_encoder``, for example ``depth_padding: replicate``."""
+    windows: Windows | None = None
+    """Windows that this network sees studies through; None takes the recipe's (or plan's)."""
+    batch_size: int | None = None
+    """Batch size of this network; None takes the one of ``optimization``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +69,7 @@ class Recipe:
     model: ModelSettings
     start: StartSettings
     optimization: Optimization
+    task: TaskSettings = field(default_factory=TaskSettings)
     train_size: int | None = None
     """Training patients; None takes all of the train split."""
     subset_seed: int = 0
@@ -74,6 +80,8 @@ class Recipe:
     """Splits that the trained network is scored on."""
     crop_size_voxels: Size3 | None = None
     """Random training crops (depth, height, width); None trains on whole volumes."""
+    windows: Windows | None = None
+    """Windows that studies are seen through; None sees whole volumes (or crops in training)."""
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
     """Layout of the network in memory; ``auto`` measures once and records the choice."""
     store: str | None = None
@@ -84,9 +92,21 @@ class Recipe:
         plain = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         plain["target"] = dataclasses.asdict(self.target)
         plain["preprocessing"] = self.preprocessing.to_dict()
-        for name in ("augmentation", "model", "start", "optimization"):
+        plain["windows"] = None if self.windows is None else dataclasses.asdict(self.windows)
+        for name in ("augmentation", "model", "start", "optimization", "task"):
             plain[name] = dataclasses.asdict(plain[name])
         return plain
+
+    @property
+    def seen_windows(self) -> Windows | None:
+        """The windows that the network sees studies through: its own, or the recipe's."""
+        return self.windows if self.model.windows is None else self.model.windows
+
+    @property
+    def own_optimization(self) -> Optimization:
+        """The optimization with the network's own batch size, if it has one."""
+        size = self.model.batch_size
+        return self.optimization if size is None else self.optimization.replace(batch_size=size)
 
     def key(self) -> str:
         """Return a key of the content: equal recipes have equal keys, wherever they are stored."""
@@ -119,7 +139,10 @@ def recipe_from_dict(data: Json, where: str) -> Recipe:
         "optimization": read_section(
             Optimization, data.get("optimization", {}), "optimization", faults
         ),
+        "task": read_section(TaskSettings, data.get("task", {}), "task", faults),
     }
+    if data.get("windows") is not None:
+        values["windows"] = read_section(Windows, data["windows"], "windows", faults)
     for item in dataclasses.fields(Recipe):
         if item.name in values:
             continue
@@ -127,8 +150,13 @@ def recipe_from_dict(data: Json, where: str) -> Recipe:
             values[item.name] = read_value(
                 _RECIPE_TYPES[item.name], data[item.name], item.name, faults
             )
-        elif item.default is dataclasses.MISSING:
+        elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
             faults.add(item.name, "missing")
+    if values["task"] is not None and values["target"] is not None:
+        try:
+            values["task"].build(values["target"])
+        except VoxgraftError as error:
+            faults.add("task", str(error))
     faults.raise_if_any("recipe")
     return Recipe(**values)
 
@@ -141,6 +169,7 @@ _RECIPE_TYPES: dict[str, Any] = {
     "seed": int,
     "score_splits": tuple[str, ...],
     "crop_size_voxels": Size3 | None,
+    "windows": Windows | None,
     "memory_format": Literal["auto", "contiguous", "channels_last"],
     "store": str | None,
 }

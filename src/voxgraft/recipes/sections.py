@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import json
 import re
+import typing
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -81,6 +82,12 @@ def read_section(cls: type[T], data: Any, key: str, faults: Faults) -> T | None:
         return None
     before = len(faults.found)
     check_keys(data, [field.name for field in dataclasses.fields(cls)], key, faults)  # type: ignore[arg-type]
+    for name, hint in typing.get_type_hints(cls).items():
+        inner = data.get(name)
+        for part in (hint, *typing.get_args(hint)):
+            if isinstance(inner, Mapping) and dataclasses.is_dataclass(part):
+                known = [field.name for field in dataclasses.fields(part)]
+                check_keys(inner, known, f"{key}.{name}" if key else name, faults)
     if len(faults.found) > before:
         return None
     value: T | None = read_value(cls, dict(data), key, faults)

@@ -6,6 +6,7 @@ from voxgraft.runs.cases import RunCases, gather_cases, prepare_volumes
 from voxgraft.runs.environment import describe_environment
 from voxgraft.runs.execute import execute_run
 from voxgraft.runs.folder import RunFolder, open_run
+from voxgraft.runs.planned import planned_optimizations
 from voxgraft.runs.predictions import (
     score_columns,
     score_frame,
@@ -28,6 +29,7 @@ __all__ = [
     "graft_start",
     "load_trained",
     "open_run",
+    "planned_optimizations",
     "prepare_volumes",
     "push",
     "score_columns",

@@ -57,8 +57,11 @@ def build_network(
     Raises:
         VoxgraftError: As :func:`graft_start`.
     """
+    windows = recipe.seen_windows
     given = given_input(
-        recipe.preprocessing, in_channels=in_channels, crop_size_voxels=recipe.crop_size_voxels
+        recipe.preprocessing,
+        in_channels=in_channels,
+        crop_size_voxels=recipe.crop_size_voxels if windows is None else windows.size_voxels,
     )
     grafted = graft_start(
         recipe.model, recipe.start, in_channels=in_channels, check_parity=check_parity
@@ -77,5 +80,12 @@ def build_network(
         mean, sd = network_scaling(grafted.source.input, given)
     if given.scaling == "z_score":
         mean, sd = 0.0, 1.0  # the volumes are standardized already
-    network = Network(encoder, outputs, input_mean=mean, input_sd=sd, seed=recipe.seed)
+    network = Network(
+        encoder,
+        outputs,
+        input_mean=mean,
+        input_sd=sd,
+        windows_attention=windows is not None and windows.aggregate == "attention",
+        seed=recipe.seed,
+    )
     return network, grafted

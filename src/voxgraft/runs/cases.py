@@ -10,9 +10,16 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from voxgraft.datasets import Table, nested_subsets, read_table
+from voxgraft.datasets import (
+    SliceLabels,
+    Table,
+    check_windows,
+    nested_subsets,
+    read_slice_labels,
+    read_table,
+)
 from voxgraft.errors import TableError
-from voxgraft.feeds import VolumeFeed
+from voxgraft.feeds import Feed, VolumeFeed, WindowFeed
 from voxgraft.files import cache_folder
 from voxgraft.recipes import Recipe
 from voxgraft.store import Prepared, VolumeStore
@@ -25,7 +32,7 @@ class SplitCases:
 
     frame: pd.DataFrame
     targets: Float[np.ndarray, "n k"]
-    feed: VolumeFeed
+    feed: Feed
 
 
 @dataclass(frozen=True)
@@ -44,8 +51,8 @@ class RunCases:
 
     @property
     def channels(self) -> int:
-        """Channels of the stored volumes."""
-        return int(self.prepared.shape(self.train.frame["case_id"].iloc[0])[0])
+        """Channels of the images that the network is given."""
+        return self.train.feed.image_shape[0]
 
     @property
     def validation(self) -> SplitCases:
@@ -96,6 +103,12 @@ def gather_cases(recipe: Recipe) -> RunCases:
             f"Make one: `voxgraft data split {recipe.table} --out NEW.csv`."
         )
     prepared = prepare_volumes(Path(recipe.table), recipe.preprocessing, recipe.store, verify=False)
+    windows = recipe.seen_windows
+    labels = None
+    if windows is not None:
+        check_windows(windows, recipe.target.kind)
+        if windows.labels == "slices" and recipe.target.kind in ("binary", "multilabel"):
+            labels = read_slice_labels(table, recipe.target.columns)
     splits = {}
     for name in dict.fromkeys(("train", "validation", *recipe.score_splits)):
         frame = table.frame[table.frame["split"] == name].reset_index(drop=True)
@@ -107,12 +120,37 @@ def gather_cases(recipe: Recipe) -> RunCases:
         if frame.empty:
             raise TableError(f"{recipe.table} has no case in the split {name!r}.")
         targets = recipe.target.encode(frame)
-        feed = VolumeFeed(
-            prepared,
-            list(frame["case_id"]),
-            targets,
-            crop_size_voxels=recipe.crop_size_voxels if name == "train" else None,
-            seed=recipe.seed,
-        )
+        feed = _feed(recipe, prepared, frame, targets, labels, training=name == "train")
         splits[name] = SplitCases(frame=frame, targets=targets, feed=feed)
     return RunCases(table=table, prepared=prepared, splits=splits)
+
+
+def _feed(
+    recipe: Recipe,
+    prepared: Prepared,
+    frame: pd.DataFrame,
+    targets: Float[np.ndarray, "n k"],
+    slice_labels: SliceLabels | None,
+    *,
+    training: bool,
+) -> Feed:
+    """Return what serves the cases of a split, as the recipe's network sees them."""
+    case_ids = list(frame["case_id"])
+    windows = recipe.seen_windows
+    if windows is None:
+        return VolumeFeed(
+            prepared,
+            case_ids,
+            targets,
+            crop_size_voxels=recipe.crop_size_voxels if training else None,
+            seed=recipe.seed,
+        )
+    return WindowFeed(
+        prepared,
+        case_ids,
+        targets,
+        windows,
+        slice_labels=slice_labels,
+        training=training,
+        seed=recipe.seed,
+    )

@@ -10,9 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float
 
+from voxgraft.feeds import WindowFeed
 from voxgraft.files import atomic_path, cache_folder, content_key, write_json
 from voxgraft.models import Network
 from voxgraft.recipes import Recipe, read_recipe
@@ -23,14 +26,14 @@ from voxgraft.runs.folder import RunFolder, locked
 from voxgraft.runs.predictions import score_frame, scores_of
 from voxgraft.runs.saved import save_network
 from voxgraft.statistics import flag_run
-from voxgraft.tasks import Task, build_task
+from voxgraft.tasks import Task
 from voxgraft.training import (
     FitResult,
     MemoryFormat,
     StepReport,
     fit,
     measured_memory_format,
-    predict_scores,
+    predict_items,
 )
 from voxgraft.types import Json
 
@@ -67,7 +70,7 @@ def _execute(run: RunFolder, recipe: Recipe, on_steps: OnSteps | None, check_par
     environment = describe_environment(torch.get_num_threads())
     write_json(run.path / "environment.json", environment)
     cases = gather_cases(recipe)
-    task = build_task(recipe.target, primary=recipe.metric)
+    task = recipe.task.build(recipe.target, recipe.metric)
     network, grafted = build_network(
         recipe, task.outputs, in_channels=cases.channels, check_parity=check_parity
     )
@@ -75,7 +78,10 @@ def _execute(run: RunFolder, recipe: Recipe, on_steps: OnSteps | None, check_par
         write_json(run.graft_path, grafted.report.to_dict())
     fitted = _fit(recipe, network, task, cases, run.path, on_steps)
     started = time.perf_counter()
-    predictions = _predict(recipe, network, task, cases)
+    predictions, windows = _predict(recipe, network, task, cases)
+    if windows is not None:
+        with atomic_path(run.path / "windows.parquet") as temporary:
+            windows.to_parquet(temporary, index=False)
     with atomic_path(run.path / "predictions.parquet") as temporary:
         predictions.to_parquet(temporary, index=False)
     save_network(run, network, recipe, task, grafted)
@@ -108,7 +114,7 @@ def _fit(
         task,
         cases.train.feed,
         cases.validation.feed,
-        recipe.optimization,
+        recipe.own_optimization,
         recipe.start.adapt,
         recipe.augmentation,
         folder=folder,
@@ -121,7 +127,7 @@ def _fit(
 def _measured_layout(recipe: Recipe, network: Network, cases: RunCases) -> MemoryFormat:
     """Return the faster memory layout, measured once on this machine and remembered."""
     size_voxels = cases.train.feed.image_shape[1:]
-    batch_size = min(recipe.optimization.batch_size, len(cases.train.targets))
+    batch_size = min(recipe.own_optimization.batch_size, len(cases.train.feed))
     key = {
         "model": dataclasses.asdict(recipe.model),
         "norm": recipe.start.norm,
@@ -146,20 +152,40 @@ def _threads(number: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _predict(recipe: Recipe, network: Network, task: Task, cases: RunCases) -> pd.DataFrame:
-    frames = []
+def _predict(
+    recipe: Recipe, network: Network, task: Task, cases: RunCases
+) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """Return the scores of the cases and, where they are pooled of windows', those of each."""
+    frames, windows = [], []
     for name in recipe.score_splits:
         split = cases.splits[name]
         columns = ["case_id", "patient_id", *(c for c in ("site",) if c in split.frame)]
         frame = split.frame[columns].copy()
         frame["split"] = name
-        scores = predict_scores(network, task, split.feed)
+        items = predict_items(network, task, split.feed)
+        scores = split.feed.pool(items)
+        if isinstance(split.feed, WindowFeed) and len(items) > len(scores):
+            windows.append(_window_frame(split.feed, items).assign(split=name))
         for column in range(split.targets.shape[1]):
             frame[f"target_{column}"] = split.targets[:, column]
         for column in range(scores.shape[1]):
             frame[f"score_{column}"] = scores[:, column]
         frames.append(frame)
-    return pd.concat(frames, ignore_index=True)
+    joined = pd.concat(frames, ignore_index=True)
+    return joined, pd.concat(windows, ignore_index=True) if windows else None
+
+
+def _window_frame(feed: WindowFeed, scores: Float[np.ndarray, "m k"]) -> pd.DataFrame:
+    """Return a row a window: its case, its first slice in the stored volume, its scores."""
+    frame = pd.DataFrame(
+        {
+            "case_id": np.asarray(feed.case_ids, dtype=object)[feed.studies],
+            "first_slice": np.concatenate([np.asarray(own) for own in feed.starts]),
+        }
+    )
+    for column in range(scores.shape[1]):
+        frame[f"score_{column}"] = scores[:, column]
+    return frame
 
 
 def _summarize(
@@ -180,6 +206,7 @@ def _summarize(
         "flags": sorted(set(flags)),
         "train_patients": int(cases.train.frame["patient_id"].nunique()),
         "train_cases": len(cases.train.frame),
+        "train_items": len(cases.train.feed),
         "metrics": scored,
         "fit": fitted.to_dict(),
     }

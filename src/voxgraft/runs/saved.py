@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import Float
+
 from voxgraft.errors import RunError
 from voxgraft.grafting import Graft
 from voxgraft.models import Network, build_encoder, exchange_norm
@@ -16,6 +19,9 @@ from voxgraft.types import Json
 from voxgraft.weights import Card, load_card, read_state_dict, save_weights
 from voxgraft.weights.digests import digest_faults
 from voxgraft.weights.source import UNSTATED
+
+_SAVED = "head."
+"""In a file, attention over windows is part of the head: another task leaves it behind."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,16 @@ class TrainedRun:
     task: Task
     in_channels: int
 
+    @property
+    def volume_channels(self) -> int:
+        """Channels of a preprocessed scan: fewer than the network's where neighbors join them."""
+        windows = self.recipe.seen_windows
+        return self.in_channels // (1 if windows is None else 2 * windows.neighbors + 1)
+
+    def background_of(self, image: Float[np.ndarray, "c d h w"]) -> float:
+        """Return the value that lies around a preprocessed scan."""
+        return self.recipe.preprocessing.background_of(image)
+
 
 def save_network(
     run: RunFolder,
@@ -41,9 +57,9 @@ def save_network(
     source = None if grafted is None else grafted.source
     intensity = recipe.preprocessing.intensity
     state = {
-        name: tensor
+        _SAVED + name if name.startswith("windows.") else name: tensor
         for name, tensor in network.state_dict().items()
-        if name.startswith(("encoder.", "head."))
+        if name.startswith(("encoder.", "head.", "windows."))
     }
     card = Card(
         model=recipe.model.name,
@@ -83,7 +99,14 @@ def load_trained(folder: Path) -> TrainedRun:
     encoder = build_encoder(card.model, in_channels=card.in_channels, **card.model_options)
     if recipe.start.norm != "keep":
         exchange_norm(encoder, recipe.start.norm)
-    network = Network(encoder, task.outputs, input_mean=card.input_mean, input_sd=card.input_sd)
+    windows = recipe.seen_windows
+    network = Network(
+        encoder,
+        task.outputs,
+        input_mean=card.input_mean,
+        input_sd=card.input_sd,
+        windows_attention=windows is not None and windows.aggregate == "attention",
+    )
     state = read_state_dict(run.weights_path)
     faults = digest_faults(state, card.tensor_digests)
     if faults:
@@ -92,7 +115,11 @@ def load_trained(folder: Path) -> TrainedRun:
             "It is damaged; run the recipe again."
         )
     scaling = {"input_mean": network.input_mean, "input_sd": network.input_sd}
-    network.load_state_dict(dict(state) | scaling)
+    named = {
+        name.removeprefix(_SAVED) if name.startswith(f"{_SAVED}windows.") else name: tensor
+        for name, tensor in state.items()
+    }
+    network.load_state_dict(named | scaling)
     return TrainedRun(
         folder=run.path,
         recipe=recipe,

@@ -44,6 +44,7 @@ def make_entry(order: Order) -> str:
             "orientation": scan.affine.orientation,
             "obliquity_degrees": obliquity_degrees(scan.affine),
             "shape": [int(size) for size in scan.voxels.shape],
+            "affine": scan.affine.matrix.tolist(),
             "spacing_mm": list(scan.affine.spacing_mm),
         }
         volume = preprocess(scan, order.preprocessing)

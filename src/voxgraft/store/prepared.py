@@ -32,6 +32,15 @@ class StoredCase:
     spacing_mm: Spacing3
 
 
+@dataclass(frozen=True)
+class ScanGeometry:
+    """Where the voxels of a scan lie, as it was read."""
+
+    shape: Size3
+    """(depth, height, width), in the order of the file."""
+    affine: Affine
+
+
 @dataclass(frozen=True, eq=False)
 class Prepared:
     """Preprocessed volumes on disk. Holds no voxels: cheap to pickle, safe in threads.
@@ -85,6 +94,16 @@ class Prepared:
     def affine(self, case_id: str) -> Affine:
         """Return where the stored voxels of a case lie in the patient."""
         return Affine(np.array(self._index(case_id).affine))
+
+    def scan(self, case_id: str) -> ScanGeometry:
+        """Return the geometry of the scan that a stored volume was made from.
+
+        Raises:
+            StoreError: If the case is unknown, or its file is gone or damaged.
+        """
+        source = self._index(case_id).source
+        depth, height, width = source["shape"][1:]
+        return ScanGeometry((depth, height, width), Affine(np.array(source["affine"])))
 
     def read(self, case_id: str) -> Float[np.ndarray, "c d h w"]:
         """Read a whole volume, float32.

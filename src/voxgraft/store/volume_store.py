@@ -25,7 +25,7 @@ from voxgraft.volumes import Affine
 if TYPE_CHECKING:
     from voxgraft.datasets import Table
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Goes into the key of stored volumes: raised whenever the file format changes."""
 
 _ABANDONED_S = 3600.0
