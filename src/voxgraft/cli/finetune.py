@@ -19,7 +19,7 @@ def finetune(
     """Train one network as RECIPE says, score it, and save it."""
     from voxgraft.progress import progress_bar
     from voxgraft.recipes import read_yaml, recipe_from_dict, set_path
-    from voxgraft.runs import begin_run, execute_run, graft_start
+    from voxgraft.runs import begin_run, execute_run, graft_start, planned_optimizations
 
     data = read_yaml(recipe)
     for assignment in overrides or ():
@@ -39,7 +39,8 @@ def finetune(
         return
     folder = out or (recipe.parent if recipe.name == "recipe.yaml" else Path("runs") / recipe.stem)
     begin_run(folder, chosen)
-    with progress_bar(chosen.optimization.steps, f"training {folder.name}") as bar:
+    steps = planned_optimizations([chosen])[0].steps
+    with progress_bar(steps, f"training {folder.name}") as bar:
         result = execute_run(folder, on_steps=bar.advance)
     if as_json:
         emit_json(result)

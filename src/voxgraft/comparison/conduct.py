@@ -24,7 +24,7 @@ from voxgraft.errors import RunError
 from voxgraft.files import write_json
 from voxgraft.progress import progress_bar
 from voxgraft.recipes import Recipe
-from voxgraft.runs import RunFolder, begin_run
+from voxgraft.runs import RunFolder, begin_run, planned_optimizations
 from voxgraft.types import Json
 
 
@@ -99,8 +99,9 @@ def execute(engine: LocalEngine, wanted: list[tuple[Path, Recipe]], description:
         begin_run(path, recipe)
     todo = [(path, recipe) for path, recipe in wanted if not RunFolder(path).finished]
     done = len(wanted) - len(todo)
-    total = sum(_steps(recipe) for _, recipe in wanted)
-    steps_left = {path: _steps(recipe) for path, recipe in todo}
+    steps = _steps(wanted)
+    total = sum(steps.values())
+    steps_left = {path: steps[path] for path, _ in todo}
     finished_steps = total - sum(steps_left.values())
     counts = {"finished": done, "failed": 0}
 
@@ -108,26 +109,30 @@ def execute(engine: LocalEngine, wanted: list[tuple[Path, Recipe]], description:
         bar.advance(finished_steps, f"{done}/{len(wanted)} runs")
 
         def heed(event: Event) -> None:
-            steps = event.steps
+            made = event.steps
             if event.kind != "steps":
-                steps = steps_left[event.folder]
+                made = steps_left[event.folder]
                 counts[event.kind] += 1
                 if event.kind == "failed":
                     write_json(event.folder / "failure.json", {"error": event.note})
-            steps = min(steps, steps_left[event.folder])
-            steps_left[event.folder] -= steps
+            made = min(made, steps_left[event.folder])
+            steps_left[event.folder] -= made
             failed = f", {counts['failed']} failed" if counts["failed"] else ""
             note = f"{counts['finished']}/{len(wanted)} runs{failed} {event.note[:60]}"
-            bar.advance(steps, note)
+            bar.advance(made, note)
 
         for path, _ in todo:
             (path / "failure.json").unlink(missing_ok=True)
         engine.execute([path for path, _ in todo], heed)
 
 
-def _steps(recipe: Recipe) -> int:
-    """Return what a run counts in the bar: a probe trains nothing and is quick."""
-    return 1 if recipe.start.adapt.method == "probe" else recipe.optimization.steps
+def _steps(wanted: list[tuple[Path, Recipe]]) -> dict[Path, int]:
+    """Return what each run counts in the bar: a probe trains nothing and is quick."""
+    planned = planned_optimizations([recipe for _, recipe in wanted])
+    return {
+        path: 1 if recipe.start.adapt.method == "probe" else optimization.steps
+        for (path, recipe), optimization in zip(wanted, planned, strict=True)
+    }
 
 
 @contextmanager

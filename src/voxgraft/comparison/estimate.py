@@ -21,7 +21,8 @@ from voxgraft.comparison.study import (
 from voxgraft.datasets import read_table
 from voxgraft.progress import progress_bar
 from voxgraft.recipes import write_recipe
-from voxgraft.runs import execute_run
+from voxgraft.runs import execute_run, planned_optimizations
+from voxgraft.training import Optimization
 from voxgraft.types import Json
 
 _STEPS = 4
@@ -60,7 +61,13 @@ def estimate_comparison(plan: Plan, *, jobs: int = 1) -> Json:
                 key = (arm.model.name, arm.start.name)
                 measured[key] = _measure(study, arm, folder / arm.id)
                 bar.advance(1, arm.start.name)
-        rows = [_row(study, arm, *measured[arm.model.name, arm.start.name]) for arm in arms]
+        seed, rate = plan.seeds[0], plan.learning_rate.grid[0]
+        planned = planned_optimizations([study.run(arm, seed, rate) for arm in arms])
+        tried = planned_optimizations([study.trial(arm, rate) for arm in arms])
+        rows = [
+            _row(study, arm, run, trial, *measured[arm.model.name, arm.start.name])
+            for arm, run, trial in zip(arms, planned, tried, strict=True)
+        ]
     seconds = sum(row["minutes"] for row in rows) * 60
     hours = seconds / 3600 / jobs
     runs = len(arms) * len(plan.seeds)
@@ -87,7 +94,9 @@ def _measure(study: Study, arm: Arm, folder: Path) -> tuple[float, float]:
     recipe = study.run(arm, study.plan.seeds[0], None)
     recipe = dataclasses.replace(
         recipe,
-        optimization=dataclasses.replace(recipe.optimization, steps=_STEPS, eval_every=_STEPS),
+        optimization=recipe.optimization.replace(
+            steps=_STEPS, epochs=None, eval_every=_STEPS, eval_every_epochs=None
+        ),
         score_splits=("validation",),
     )
     write_recipe(recipe, folder / "recipe.yaml")
@@ -104,26 +113,33 @@ def _measure(study: Study, arm: Arm, folder: Path) -> tuple[float, float]:
     return step, max(0.0, total - _STEPS * step)
 
 
-def _row(study: Study, arm: Arm, step_s: float, evaluation_s: float) -> Json:
-    optimization = study.plan.optimization
+def _row(
+    study: Study,
+    arm: Arm,
+    run: Optimization,
+    trial: Optimization,
+    step_s: float,
+    evaluation_s: float,
+) -> Json:
+    """Return what an arm takes; ``run`` and ``trial`` have their steps counted."""
     grid = study.plan.learning_rate.grid
     trials = len(grid) if arm.searches and len(grid) > 1 else 0
-    trial_steps = study.plan.learning_rate.steps or optimization.steps
     seeds = len(study.plan.seeds)
 
-    def seconds(steps: int) -> float:
+    def seconds(planned: Optimization) -> float:
         if not arm.searches:
             return evaluation_s
-        return steps * step_s + math.ceil(steps / optimization.eval_every) * evaluation_s
+        evaluations = math.ceil(planned.steps / planned.eval_every)
+        return planned.steps * step_s + evaluations * evaluation_s
 
-    total = seeds * seconds(optimization.steps) + trials * seconds(trial_steps)
+    total = seeds * seconds(run) + trials * seconds(trial)
     return {
         "model": arm.model.name,
         "start": arm.start.name,
         "patients": arm.train_size,
         "seeds": seeds,
         "trials": trials,
-        "steps": optimization.steps if arm.searches else 0,
+        "steps": run.steps if arm.searches else 0,
         "step (s)": round(step_s, 3),
         "minutes": round(total / 60, 2),
     }

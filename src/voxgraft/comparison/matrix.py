@@ -53,13 +53,11 @@ class Study:
 
     def trial(self, arm: Arm, learning_rate: float) -> Recipe:
         """Return the recipe of one trial: the first seed, scored on validation alone."""
-        steps = self.plan.learning_rate.steps or self.plan.optimization.steps
         recipe = self._recipe(arm, self.plan.seeds[0], learning_rate)
-        return dataclasses.replace(
-            recipe,
-            optimization=dataclasses.replace(recipe.optimization, steps=steps),
-            score_splits=("validation",),
-        )
+        optimization, steps = recipe.optimization, self.plan.learning_rate.steps
+        if steps is not None:
+            optimization = optimization.replace(steps=steps, epochs=None)
+        return dataclasses.replace(recipe, optimization=optimization, score_splits=("validation",))
 
     def run(self, arm: Arm, seed: int, learning_rate: float | None) -> Recipe:
         """Return the recipe of one run."""
@@ -78,6 +76,7 @@ class Study:
             model=arm.model,
             start=arm.start,
             optimization=optimization,
+            task=self.plan.task,
             train_size=arm.train_size,
             subset_seed=seed,
             seed=seed,

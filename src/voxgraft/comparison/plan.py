@@ -14,6 +14,7 @@ from voxgraft.recipes import (
     Faults,
     ModelSettings,
     StartSettings,
+    TaskSettings,
     check_keys,
     read_model,
     read_preprocessing,
@@ -45,7 +46,7 @@ class LearningRateSearch:
 
     grid: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
     steps: int | None = None
-    """Optimizer steps of a trial; None takes the steps of a run."""
+    """Optimizer steps of a trial; None takes the steps, or epochs, of a run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +82,7 @@ class Plan:
     """Training patients: numbers, fractions of the train split, or ``all``."""
     seeds: tuple[int, ...] = (0, 1, 2)
     optimization: Optimization = field(default_factory=Optimization)
+    task: TaskSettings = field(default_factory=TaskSettings)
     learning_rate: LearningRateSearch = field(default_factory=LearningRateSearch)
     baselines: tuple[str, ...] = ()
     """Columns of the table that stand as trivial baselines (a diameter, an age)."""
@@ -115,7 +117,7 @@ class Plan:
         """Return the plan as plain data, ready for YAML."""
         plain = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         plain["preprocessing"] = self.preprocessing.to_dict()
-        for name in ("target", "split", "augmentation", "optimization", "learning_rate"):
+        for name in ("target", "split", "augmentation", "optimization", "task", "learning_rate"):
             plain[name] = dataclasses.asdict(plain[name]) if plain[name] is not None else None
         plain["models"] = [dataclasses.asdict(model) for model in self.models]
         plain["starts"] = [dataclasses.asdict(start) for start in self.starts]
@@ -147,6 +149,7 @@ _SECTIONS: dict[str, Any] = {
     "split": SplitSettings,
     "augmentation": Augmentation,
     "optimization": Optimization,
+    "task": TaskSettings,
     "learning_rate": LearningRateSearch,
 }
 

@@ -54,6 +54,7 @@ def open_study(plan: Plan, folder: Path, jobs: int) -> Study:
     cases = _cases(table, target, plan, folder)
     metric = plan.metric or primary_metric(target.kind).name
     get_metric(metric).function(target.kind)
+    plan.task.build(target, metric)
     _check_baselines(cases, plan)
     subsets = {
         seed: nested_subsets(cases, plan.sizes, seed=seed, target=target) for seed in plan.seeds
