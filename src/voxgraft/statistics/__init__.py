@@ -20,7 +20,9 @@ from voxgraft.statistics.flags import (
     usable,
 )
 from voxgraft.statistics.intervals import Interval, performance_interval
+from voxgraft.statistics.networks import NetworkDifference, mean_difference_over_networks
 from voxgraft.statistics.savings import LabelSavings, label_savings
+from voxgraft.statistics.selection import BestAgainstBest, BestOnTest, best_against_best
 from voxgraft.statistics.verdict import (
     Compared,
     answer,
@@ -34,6 +36,8 @@ __all__ = [
     "CONSTANT",
     "DIVERGED",
     "WORSE_THAN_CHANCE",
+    "BestAgainstBest",
+    "BestOnTest",
     "Compared",
     "DeLong",
     "DeLongTest",
@@ -41,8 +45,10 @@ __all__ = [
     "Interval",
     "LabelSavings",
     "LearningCurve",
+    "NetworkDifference",
     "adjust",
     "answer",
+    "best_against_best",
     "bootstrap",
     "covariate_baseline",
     "delong",
@@ -58,6 +64,7 @@ __all__ = [
     "label_savings",
     "learning_curve",
     "majority_baseline",
+    "mean_difference_over_networks",
     "paired_difference",
     "performance_interval",
     "sentence",

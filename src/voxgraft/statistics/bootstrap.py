@@ -70,7 +70,7 @@ def _drawn(rng: np.random.Generator, strata: list[Ints], rows: int, patients: in
     return np.bincount(drawn, minlength=rows * patients).reshape(rows, patients)
 
 
-def _expand(level: float, patients: Patients) -> float:
+def expanded_tail(level: float, patients: Patients) -> float:
     """Return the tail to cut off for a percentile interval of few patients.
 
     Source:
@@ -174,7 +174,7 @@ def bootstrap(
     if np.ptp(defined) == 0:
         notes.append("no replicate changes the value")
         return result(estimate, estimate, "; ".join(notes), undefined)
-    tail = _expand(level, grouped)
+    tail = expanded_tail(level, grouped)
     if method == "percentile":
         if grouped.count < FEW_PATIENTS:
             notes.append(

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from voxgraft.errors import StatisticsError
 from voxgraft.statistics.intervals import UNBOUNDED
 from voxgraft.statistics.jackknife import spread_over_patients
-from voxgraft.statistics.lopsided import arm_reach, lopsided_ends
+from voxgraft.statistics.lopsided import arm_reach, ends_without_spread, lopsided_ends
 from voxgraft.statistics.permutation import (
     comparable_scores,
     swapped_differences,
@@ -210,7 +210,7 @@ def paired_difference(
     uncertainty = difference_uncertainty(values_a, values_b, spread, paired=pair_seeds)
     p_value = _with_seeds(value_a - value_b, null, uncertainty, seed, exact=exact)
     if uncertainty.total <= 1e-24:
-        low, high, text = _no_spread(value_a, value_b, bounds, grouped.strata(), level)
+        low, high, text = ends_without_spread(value_a, value_b, bounds, grouped, level)
         return result(low, high, p_value, p_patients, "; ".join([text, *notes]))
     half_width = uncertainty.half_width(level)
     quantile = half_width / math.sqrt(uncertainty.total)
@@ -236,21 +236,6 @@ def _with_seeds(
     rng = np.random.default_rng([seed, 2])
     errors = uncertainty.seed_errors(len(wide), rng, cautious=True)
     return two_sided(observed, wide + errors, exact=False)
-
-
-def _no_spread(
-    value_a: float,
-    value_b: float,
-    bounds: tuple[float, float],
-    strata: Sequence[np.ndarray[tuple[int, ...], np.dtype[np.intp]]],
-    level: float,
-) -> tuple[float, float, str]:
-    """Return ends where leaving out any patient changes nothing."""
-    if value_a == value_b and value_a in bounds and all(map(math.isfinite, bounds)):
-        rarer = min(len(members) for members in strata)
-        reach = (bounds[1] - bounds[0]) * (1 - ((1 - level) / 2) ** (1 / rarer))
-        return -reach, reach, f"both reach {value_a:g}; exact bound from the {rarer} rarer patients"
-    return value_a - value_b, value_a - value_b, "no patient changes the difference"
 
 
 def holm(p_values: ArrayLike) -> Floats:

@@ -1,4 +1,4 @@
-"""Ends of a difference near a metric's bounds: they reach further inward than outward."""
+"""Ends of a difference near a metric's bounds, where they reach further inward than outward."""
 
 from __future__ import annotations
 
@@ -68,3 +68,14 @@ def lopsided_ends(
     down = half_width * math.hypot(below_a, above_b) / even
     up = half_width * math.hypot(above_a, below_b) / even
     return difference - down, difference + up
+
+
+def ends_without_spread(
+    value_a: float, value_b: float, bounds: tuple[float, float], grouped: Patients, level: float
+) -> tuple[float, float, str]:
+    """Return ends of a difference that leaving out any patient does not change, and why."""
+    if value_a == value_b and value_a in bounds and all(map(math.isfinite, bounds)):
+        rarer = min(len(members) for members in grouped.strata())
+        reach = (bounds[1] - bounds[0]) * (1 - ((1 - level) / 2) ** (1 / rarer))
+        return -reach, reach, f"both reach {value_a:g}; exact bound from the {rarer} rarer patients"
+    return value_a - value_b, value_a - value_b, "no patient changes the difference"
