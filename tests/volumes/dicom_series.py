@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -48,8 +49,8 @@ def write_slice(
     item.PhotometricInterpretation = "MONOCHROME2"
     item.BitsAllocated = item.BitsStored = 16
     item.HighBit = 15
-    item.PixelRepresentation = 0
-    item.PixelData = pixels.astype("<u2").tobytes()
+    item.PixelRepresentation = int(pixels.dtype.kind == "i")
+    item.PixelData = pixels.astype("<i2" if item.PixelRepresentation else "<u2").tobytes()
     for name, value in tags.items():
         if value is None:
             delattr(item, name)
@@ -77,3 +78,28 @@ def write_series(
         write_slice(path, pixels, position=position, series=series, number=number, **options)  # type: ignore[arg-type]
         paths.append(path)
     return paths
+
+
+def write_world(
+    folder: Path,
+    value: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
+    *,
+    orientation: tuple[float, ...] = AXIAL,
+    step: tuple[float, float, float] = (0.0, 0.0, 2.0),
+    origin: tuple[float, float, float] = (-11.0, -7.0, 30.0),
+    shape: tuple[int, int, int] = (5, 6, 8),
+    spacing: tuple[float, float] = (0.8, 0.6),
+    **options: object,
+) -> None:
+    """Write a series of HU that are a function of (x, y, z) in mm, LPS+."""
+    across, down = np.array(orientation[:3]), np.array(orientation[3:])
+    rows, columns = np.mgrid[: shape[1], : shape[2]][..., None]
+    for level in range(shape[0]):
+        place = np.array(origin) + level * np.array(step)
+        points = place + rows * spacing[0] * down + columns * spacing[1] * across
+        pixels = np.rint(value(*np.moveaxis(points, -1, 0)) + 1024).astype(np.uint16)
+        write_slice(
+            folder / f"{(level * 7) % shape[0]:03d}.dcm", pixels, position=tuple(place),
+            orientation=orientation, spacing=spacing, number=level + 1,
+            **{"series": "1.2.3.4", **options},
+        )  # fmt: skip

@@ -90,28 +90,6 @@ def test_slope_and_intercept_are_each_slice_own(tmp_path):
     assert read_volume(tmp_path).voxels[0, :, 0, 0].tolist() == [50.0, 101.0, 152.0]
 
 
-def test_several_series_are_listed(tmp_path):
-    write_series(tmp_path / "s", stored(), series="1.2.3")
-    write_slice(
-        tmp_path / "s" / "scout.dcm",
-        stored()[0],
-        position=(0, 0, 0),
-        series="1.2.9",
-        ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"],
-    )
-    with pytest.raises(VolumeError, match="holds 2 DICOM series, expected one") as error:
-        read_volume(tmp_path / "s")
-    assert "series 1.2.3: 5 slices of 6 x 8, CT, 'thin'" in str(error.value)
-    assert "series 1.2.9: 1 slices of 6 x 8, CT, localizer" in str(error.value)
-    assert "Move the slices of each series to a folder of their own" in str(error.value)
-
-
-def test_localizers_are_refused_by_name(tmp_path):
-    write_series(tmp_path, stored(), ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
-    with pytest.raises(VolumeError, match=r"000.dcm, .* are localizers \(ImageType says"):
-        read_volume(tmp_path)
-
-
 def test_missing_and_doubled_slices_name_the_files(tmp_path):
     paths = write_series(tmp_path / "a", stored(6))
     paths[2].unlink()
@@ -122,7 +100,8 @@ def test_missing_and_doubled_slices_name_the_files(tmp_path):
 
     paths = write_series(tmp_path / "b", stored(4))
     write_slice(tmp_path / "b" / "zz.dcm", stored()[0], position=(-10, -20, 34), series="1.2.3.4")
-    with pytest.raises(GeometryError, match=f"{paths[2].name} and zz.dcm both at 34.00 mm"):
+    expected = f"{paths[2].name} and zz.dcm both at 34.00 mm, with different pixels"
+    with pytest.raises(GeometryError, match=expected):
         read_volume(tmp_path / "b")
 
 
@@ -140,29 +119,27 @@ def test_rounded_positions_are_no_fault(tmp_path):
     assert read_volume(tmp_path).spacing_mm[0] == pytest.approx(0.625)
 
 
-def test_gantry_tilt(tmp_path):
-    for level in range(5):
-        place = (0.0, 0.7 * level, 2.0 * level)
-        write_slice(tmp_path / f"{level}.dcm", stored()[0], position=place, series="1.2")
-    with pytest.raises(GeometryError, match=r"tilted by 19.3 degrees .*gantry tilt"):
-        read_volume(tmp_path)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"pixels": np.zeros((7, 8), np.uint16)}, r"differ in size .*6 x 8: .*7 x 8: zz.dcm"),
-        ({"orientation": (0, 1, 0, -1, 0, 0)}, r"different orientations: .* but zz.dcm"),
+        (
+            {"orientation": (0, 1, 0, -1, 0, 0)},
+            r"orientations(.|\n)*axial \(0, 1, .*: zz.dcm",
+        ),
         ({"spacing": (0.9, 0.6)}, "differ in PixelSpacing"),
         ({"PixelSpacing": None}, "zz.dcm: no usable PixelSpacing"),
         ({"ImagePositionPatient": None}, "zz.dcm: no usable ImagePositionPatient"),
         ({"spacing": (0.0, 0.6)}, r"zz.dcm: PixelSpacing is \(0.0, 0.6\) mm"),
-        ({"NumberOfFrames": 3}, r"multi-frame DICOM is not read: zz.dcm \(3 frames\)"),
+        ({"NumberOfFrames": 3}, r"is not read: zz.dcm \(3 frames\)"),
+        ({"ImageOrientationPatient": [1, 0, 0, 0.5, 1, 0]}, r"zz.dcm: ImageOrientationPatient is"),
+        ({"RescaleSlope": 0}, "zz.dcm: cannot be read .* RescaleSlope is 0"),
+        ({"PatientID": "P2"}, "name 2 patients: 'P1' in 000.dcm, 'P2' in zz.dcm"),
         ({"SamplesPerPixel": 3}, "zz.dcm are color images"),
     ],
 )
 def test_a_slice_that_does_not_fit(tmp_path, options, message):
-    write_series(tmp_path, stored())
+    write_series(tmp_path, stored(), PatientID="P1")
     pixels = options.pop("pixels", stored()[0])
     write_slice(tmp_path / "zz.dcm", pixels, position=(-10, -20, 40), series="1.2.3.4", **options)
     with pytest.raises(VolumeError, match=message):
@@ -176,7 +153,7 @@ def test_damaged_slices(tmp_path):
     with pytest.raises(VolumeError, match=f"{paths[1].name}: cannot be read as a DICOM slice"):
         read_volume(tmp_path)
     paths[1].write_bytes(content[:100])
-    with pytest.raises(VolumeError, match=f"1 files are no readable DICOM: {paths[1].name}"):
+    with pytest.raises(VolumeError, match=f"1 file cannot be read as DICOM: {paths[1].name}"):
         read_volume(tmp_path)
 
 
@@ -198,20 +175,3 @@ def test_other_files_beside_the_slices_do_not_matter(tmp_path):
 def test_a_single_slice_says_where_its_depth_comes_from(tmp_path):
     write_slice(tmp_path / "1.dcm", stored()[0], position=(0, 0, 0), series="1.2")
     assert read_volume(tmp_path).notes == ("a single slice: its thickness of 2 mm is the spacing",)
-
-
-def test_random_damage_never_ends_in_a_raw_error(tmp_path):
-    path = write_series(tmp_path, stored())[1]
-    content = path.read_bytes()
-    random = np.random.default_rng(5)
-    refused = 0
-    for _ in range(120):
-        broken = bytearray(content)
-        for place in random.integers(128, min(900, len(broken)), 4):
-            broken[place] = random.integers(256)
-        path.write_bytes(broken)
-        try:
-            read_volume(tmp_path)
-        except VolumeError as error:
-            refused += str(tmp_path) in str(error)
-    assert refused > 20

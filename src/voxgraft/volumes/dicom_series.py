@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voxgraft.errors import VolumeError
-from voxgraft.volumes.dicom import stack_of
+from voxgraft.volumes.dicom import read_stack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,12 +19,14 @@ class SliceInfo:
             (DICOM's axes; an :class:`~voxgraft.volumes.Affine` is RAS+).
         instance_number: InstanceNumber; it need not follow the order of the slices.
         path: The file.
+        frame: Number of the frame in the file, from 1; None if the file has no frames.
     """
 
     uid: str
     position_mm: tuple[float, float, float]
     instance_number: int | None
     path: Path
+    frame: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +65,7 @@ def read_series(folder: Path | str) -> Series:
     folder = Path(folder)
     if not folder.is_dir():
         raise VolumeError(f"{folder}: no such folder. Expected one with the slices of a series.")
-    _, slices = stack_of(folder)
+    slices = read_stack(folder).slices
     first = slices[0]
     return Series(
         series_uid=first.series,
@@ -78,6 +80,7 @@ def read_series(folder: Path | str) -> Series:
                 position_mm=_triple(item.place.tolist()),
                 instance_number=item.number,
                 path=item.path,
+                frame=None if item.frame is None else item.frame + 1,
             )
             for item in slices
         ),
