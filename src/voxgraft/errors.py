@@ -26,6 +26,10 @@ class VolumeError(VoxgraftError):
     """A scan cannot be read or written, or its geometry makes no sense."""
 
 
+class VideoError(VoxgraftError):
+    """A video cannot be read, or a clip of it makes no sense."""
+
+
 class TableError(VoxgraftError):
     """A table of cases is faulty."""
 
