@@ -279,6 +279,8 @@ def _best_on_test(
         notes.insert(0, f"{undefined} of {replicates} draws left the metric undefined")
     if grouped.count < 2:
         notes.insert(0, "one patient: no interval can be given")
+    elif min(len(members) for members in grouped.strata()) < 2:
+        notes.insert(0, "too few patients of a class: no interval can be given")
     elif undefined <= 0.05 * replicates:
         chosen_a, same_a, chosen_b, same_b = defined
         optimism_a, optimism_b = float(chosen_a.mean()), float(chosen_b.mean())
