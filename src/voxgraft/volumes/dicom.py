@@ -42,7 +42,8 @@ def read_dicom(folder: Path) -> Volume:
         VolumeError: As :func:`read_stack`, or if pixels are damaged.
     """
     stack = read_stack(folder)
-    voxels, notes = read_voxels(folder, stack.slices)
+    with np.errstate(all="ignore"):  # values beyond all bounds end as infinite, and are refused
+        voxels, notes = read_voxels(folder, stack.slices)
     if stack.tilt is not None:
         voxels = upright(voxels, stack.tilt)
     return Volume(voxels[None], stack.header.affine, folder, (*stack.header.notes, *notes))
