@@ -128,3 +128,24 @@ class GlobalPool3d(nn.Module):
     def extra_repr(self) -> str:
         """Show the kind."""
         return f"{self.kind!r}, flatten={self.flatten}"
+
+
+class WindowPool3d(nn.Module):
+    """Mean over windows at every position, then over all windows: the middle counts more.
+
+    Along an axis on which the map is no larger than a window, that is the mean.
+    """
+
+    def __init__(self, window: Size3) -> None:
+        """Make the layer for windows of so many positions."""
+        super().__init__()
+        self.window = window
+
+    def forward(self, x: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b c"]:
+        """Pool."""
+        window = tuple(min(n, size) for n, size in zip(self.window, x.shape[2:], strict=True))
+        return F.avg_pool3d(x, window, stride=1).mean((2, 3, 4))
+
+    def extra_repr(self) -> str:
+        """Show the window."""
+        return f"window={self.window}"

@@ -28,6 +28,8 @@ _CSN = "mmaction.models.backbones.ResNet3dCSN"
 _HUB = "pytorchvideo.models.hub"
 _PADDED = frozenset({"depth_padding", "seed"})
 
+_POOLED = _PADDED | {"pooling"}
+_SLOW_WINDOW = (8, 7, 7)
 _SLOW_DEPTHS = ((1,), (1,), (3,), (3,))
 _ALL_HALVED = ((1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2))
 _CSN_STRIDES = ((1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2))
@@ -82,6 +84,7 @@ def _csn(blocks: Blocks, middle: Middle) -> ResidualPlan:
         middle=middle,
         strides=_CSN_STRIDES,
         epsilon=1e-3,
+        window=None,
     )
 
 
@@ -89,7 +92,9 @@ def _residual() -> list[ModelEntry]:
     every_other = ((3,), (3, 1), (3, 1), (1, 3))
     described = {
         "slow_r50": (
-            ResidualPlan(reference=f"{_HUB}.slow_r50", first_depths=_SLOW_DEPTHS),
+            ResidualPlan(
+                reference=f"{_HUB}.slow_r50", first_depths=_SLOW_DEPTHS, window=_SLOW_WINDOW
+            ),
             "slow pathway alone: depth kept whole, seen from the third stage on",
         ),
         "slow_r101": (
@@ -97,6 +102,7 @@ def _residual() -> list[ModelEntry]:
                 reference="pytorchvideo.models.resnet.create_resnet(model_depth=101)",
                 blocks=(3, 4, 23, 3),
                 first_depths=_SLOW_DEPTHS,
+                window=_SLOW_WINDOW,
             ),
             "slow pathway alone, 101 layers",
         ),
@@ -146,7 +152,14 @@ def _residual() -> list[ModelEntry]:
         ),
     }
     return [
-        _entry(name, "video_resnet", text, plan.reference, partial(build_residual_network, plan))
+        _entry(
+            name,
+            "video_resnet",
+            text,
+            plan.reference,
+            partial(build_residual_network, plan),
+            _PADDED if plan.window is None else _POOLED,
+        )
         for name, (plan, text) in described.items()
     ]
 

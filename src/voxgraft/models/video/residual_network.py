@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from torch import nn
 
+from voxgraft.errors import ModelError
 from voxgraft.models.convolutional import build_convolutional
 from voxgraft.models.declaration import Declaration
-from voxgraft.models.depth import DepthPadding
-from voxgraft.models.layers.pooling import GlobalPool3d, MaxPool3d
+from voxgraft.models.depth import DepthPadding, check_choice
+from voxgraft.models.layers.pooling import GlobalPool3d, MaxPool3d, WindowPool3d
 from voxgraft.models.sequential import SequentialEncoder
 from voxgraft.models.twin import preferred_size
 from voxgraft.models.video.residual_blocks import Middle, StagePlan, Stem
@@ -19,6 +21,8 @@ WIDTHS = (256, 512, 1024, 2048)
 """Channels after each stage; the bottlenecks have a quarter of them."""
 
 STEM_WIDTH = 64
+
+Pooling = Literal["whole", "windows"]
 
 _EACH_HALVES_THE_PLANE: tuple[Size3, ...] = ((1, 1, 1), (1, 2, 2), (1, 2, 2), (1, 2, 2))
 
@@ -37,6 +41,8 @@ class ResidualPlan:
         middle: Kind of the middle convolutions.
         strides: Of each stage.
         epsilon: Of batch normalization.
+        window: Positions of the windows over which the original's head averages the final map; None
+            where it averages the whole map.
     """
 
     reference: str
@@ -48,6 +54,7 @@ class ResidualPlan:
     middle: Middle = "plane"
     strides: tuple[Size3, ...] = _EACH_HALVES_THE_PLANE
     epsilon: float = 1e-5
+    window: Size3 | None = (4, 7, 7)
 
     @property
     def reductions(self) -> tuple[Size3, ...]:
@@ -75,17 +82,21 @@ class ResidualNetwork(SequentialEncoder):
     - CSN (arXiv:1904.02811, section 3.3): (3, 3, 3) on each channel by itself; in the
       interaction-preserved kind after a (1, 1, 1) across channels.
 
-    The feature vector is the mean over the whole map. PyTorchVideo's has windows of a fixed size
-    there: on clips of the size that the network was trained at, the same.
+    The feature vector is the mean over the whole map. PyTorchVideo's is the mean over all windows
+    of a fixed size: on clips of the size that the network was trained at, the same. On deeper ones
+    the slices in the middle count more there; with ``pooling="windows"``, here too.
     """
 
-    def __init__(self, plan: ResidualPlan, *, in_channels: int, padding: DepthPadding) -> None:
+    def __init__(
+        self, plan: ResidualPlan, *, in_channels: int, padding: DepthPadding, pooling: Pooling
+    ) -> None:
         """Make the network.
 
         Args:
             plan: What distinguishes it.
             in_channels: Channels of the volumes.
             padding: What lies beyond the first and last slice, for convolutions.
+            pooling: Over what the feature vector is a mean.
         """
         stem = Stem(in_channels, STEM_WIDTH, plan.stem_depth, padding, pooled=plan.stem_pooled)
         blocks: list[nn.Module] = [stem]
@@ -125,7 +136,11 @@ class ResidualNetwork(SequentialEncoder):
             declaration, trunk=trunk, pool=("global_pool",), taps=taps, in_channels=in_channels
         )
         self.blocks = nn.ModuleList(blocks)
-        self.global_pool = GlobalPool3d("avg", flatten=True)
+        self.global_pool = (
+            WindowPool3d(plan.window)
+            if pooling == "windows" and plan.window is not None
+            else GlobalPool3d("avg", flatten=True)
+        )
         for module in self.modules():
             if isinstance(module, nn.BatchNorm3d):
                 module.eps = plan.epsilon
@@ -136,6 +151,7 @@ def build_residual_network(
     *,
     in_channels: int = 1,
     depth_padding: DepthPadding = "zeros",
+    pooling: Pooling = "whole",
     seed: int | None = None,
 ) -> ResidualNetwork:
     """Build a network of one pathway with random weights.
@@ -144,13 +160,24 @@ def build_residual_network(
         plan: What distinguishes it.
         in_channels: Channels of the volumes.
         depth_padding: ``"zeros"`` or ``"replicate"``: what lies beyond the first and last slice.
+        pooling: ``"whole"``: the feature vector is the mean over the final map; ``"windows"``: the
+            mean over all windows of the published clip's size in it, as PyTorchVideo's heads have
+            it. The two differ on volumes larger than that clip, where windows make less of the
+            border.
         seed: Seed of the random weights; None draws from PyTorch's global generator.
 
     Raises:
         ModelError: If an option is impossible.
     """
+    check_choice("pooling", pooling, get_args(Pooling))
+    if pooling == "windows" and plan.window is None:
+        raise ModelError(
+            f"pooling is 'windows', but {plan.reference} averages the whole map. Leave it out."
+        )
     return build_convolutional(
-        lambda: ResidualNetwork(plan, in_channels=in_channels, padding=depth_padding),
+        lambda: ResidualNetwork(
+            plan, in_channels=in_channels, padding=depth_padding, pooling=pooling
+        ),
         in_channels=in_channels,
         depth_padding=depth_padding,
         seed=seed,
