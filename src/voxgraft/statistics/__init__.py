@@ -21,6 +21,7 @@ from voxgraft.statistics.flags import (
 )
 from voxgraft.statistics.intervals import Interval, performance_interval
 from voxgraft.statistics.networks import NetworkDifference, mean_difference_over_networks
+from voxgraft.statistics.obuchowski_rockette import interval_from_differences
 from voxgraft.statistics.savings import LabelSavings, label_savings
 from voxgraft.statistics.selection import BestAgainstBest, BestOnTest, best_against_best
 from voxgraft.statistics.verdict import (
@@ -60,6 +61,7 @@ __all__ = [
     "format_p",
     "hierarchical_bootstrap",
     "holm",
+    "interval_from_differences",
     "isotonic",
     "label_savings",
     "learning_curve",

@@ -17,9 +17,10 @@ from typing import Literal
 import numpy as np
 from scipy import optimize, stats
 
+from voxgraft.errors import StatisticsError
 from voxgraft.statistics.jackknife import Spread
 from voxgraft.statistics.lopsided import arm_reach, ends_without_spread, lopsided_ends
-from voxgraft.statistics.sample import Floats, Patients
+from voxgraft.statistics.sample import Floats, Patients, check_level
 from voxgraft.statistics.seeds import Uncertainty, difference_uncertainty, mean_uncertainty
 
 Networks = Literal["random", "fixed"]
@@ -123,6 +124,33 @@ def interval_over_networks(
     low, high = lopsided_ends(value_a - value_b, half_width, normal, reaches)
     furthest = bounds[1] - bounds[0]
     return OverNetworks(max(low, -furthest), min(high, furthest), df, error, whole, quantile)
+
+
+def interval_from_differences(
+    differences: Sequence[float], *, level: float = 0.95
+) -> tuple[float, float]:
+    """Return a t interval for the mean of the networks' differences, from these alone.
+
+    For printed tables: without scores, what all networks err together on the test patients
+    cannot be had, and the interval leaves it out. It covers the population of networks for these
+    very patients, and other patients only as far as networks err on them each in its own way.
+
+    Args:
+        differences: Start a − start b of each network.
+        level: Of the interval.
+
+    Raises:
+        StatisticsError: If there are fewer than two differences, or one is not finite.
+    """
+    check_level(level)
+    values = np.asarray(differences, dtype=np.float64)
+    if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
+        raise StatisticsError(
+            f"differences are {values.tolist()}; expected two finite ones at least, one a network."
+        )
+    error = math.sqrt(float(values.var(ddof=1)) / len(values))
+    reach = float(stats.t.ppf((1 + level) / 2, len(values) - 1)) * error
+    return float(values.mean()) - reach, float(values.mean()) + reach
 
 
 def combined(spread: Spread, combinations: Floats) -> Spread:
