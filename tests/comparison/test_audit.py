@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from voxgraft.comparison.audit import declared_data_sets, input_audit, overlap_audit
 from voxgraft.comparison.matrix import Study
-from voxgraft.comparison.plan import plan_from_dict
+from voxgraft.comparison.plan_file import plan_from_dict
 from voxgraft.comparison.study import audit_grafts, open_study
 from voxgraft.comparison.summary import data_summary
 from voxgraft.datasets import Table, read_table, write_table

@@ -9,7 +9,8 @@ import pytest
 
 from voxgraft.comparison.estimate import estimate_comparison
 from voxgraft.comparison.matrix import Study
-from voxgraft.comparison.plan import Plan, plan_from_dict
+from voxgraft.comparison.plan import Plan
+from voxgraft.comparison.plan_file import plan_from_dict
 from voxgraft.comparison.study import open_study
 from voxgraft.datasets import Table, Target
 from voxgraft.errors import TaskError

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 import voxgraft as vg
-from voxgraft.comparison.plan import plan_from_dict, reference_of
+from voxgraft.comparison.plan import reference_of
+from voxgraft.comparison.plan_file import plan_from_dict
 from voxgraft.datasets import Table
 from voxgraft.errors import RecipeError
 from voxgraft.reports.reading import parse_comparison

@@ -3,7 +3,8 @@
 from voxgraft.comparison.conduct import run_comparison, usable_cores
 from voxgraft.comparison.demo import demo_plan
 from voxgraft.comparison.estimate import estimate_comparison
-from voxgraft.comparison.plan import Plan, plan_from_dict, read_plan
+from voxgraft.comparison.plan import Plan
+from voxgraft.comparison.plan_file import plan_from_dict, read_plan
 
 __all__ = [
     "Plan",

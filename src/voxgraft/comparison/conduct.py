@@ -12,6 +12,7 @@ from voxgraft.comparison.analysis import analyze
 from voxgraft.comparison.engine import Event, LocalEngine
 from voxgraft.comparison.matrix import Arm, Study, run_id, trial_id
 from voxgraft.comparison.plan import Plan
+from voxgraft.comparison.stages import stage_runs, with_stages
 from voxgraft.comparison.study import (
     audit_grafts,
     channels_of,
@@ -53,14 +54,17 @@ def run_comparison(plan: Plan, folder: Path, *, jobs: int = 1, command: str = ""
         study = open_study(plan, folder, jobs)
         prepared = prepare_cases(study, jobs)
         check_sizes(study, prepared)
-        grafts = audit_grafts(study, folder, channels_of(prepared))
+        channels = channels_of(prepared)
+        grafts = audit_grafts(study, folder, channels)
         engine = LocalEngine(jobs, study.threads, folder / "logs")
+        if plan.chained:
+            wanted = stage_runs(study, folder, jobs, channels)
+            execute(engine, [run for runs in wanted.values() for run in runs], "pre-training")
+            study = with_stages(study, folder, wanted)
+            grafts |= audit_grafts(study, folder, channels)
         trials = [
             (folder / "trials" / trial_id(arm, rate), study.trial(arm, rate))
-            for arm in study.arms()
-            if arm.searches
-            for rate in plan.learning_rate.grid
-            if len(plan.learning_rate.grid) > 1
+            for arm, rate in study.trials()
         ]
         execute(engine, trials, "choosing learning rates")
         choices = {arm.id: choose_rate(study, arm, folder) for arm in study.arms()}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from voxgraft.comparison.plan import Plan, plan_from_dict
+from voxgraft.comparison.plan import Plan
+from voxgraft.comparison.plan_file import plan_from_dict
 from voxgraft.datasets import import_lidc
 from voxgraft.progress import progress_bar
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from voxgraft.comparison.plan import Plan
@@ -44,12 +44,43 @@ class Study:
     table: Path
     """The table with its split column, as the runs read it."""
     threads: int
+    search_size: int | None = None
+    """Training patients of the trials; None searches at each size."""
+    made: Mapping[str, str] = field(default_factory=dict)
+    """``model__start`` to the run that it went through first, once that has finished."""
+
+    def pairs(self) -> list[tuple[ModelSettings, StartSettings]]:
+        """Return each network with each start that is tried on it, by networks.
+
+        A start that has gone through a stage has that run as its source.
+        """
+        pairs = []
+        for model, start in self.plan.pairs():
+            made = self.made.get(pair_id(model.name, start.name))
+            pairs.append(
+                (model, start if made is None else dataclasses.replace(start, source=made))
+            )
+        return pairs
 
     def arms(self) -> Iterator[Arm]:
         """Yield the arms, smallest size first."""
         for size in self.sizes:
-            for model, start in self.plan.pairs():
+            for model, start in self.pairs():
                 yield Arm(model=model, start=start, train_size=size)
+
+    def searched(self, arm: Arm) -> Arm:
+        """Return the arm whose trials choose the learning rate of this one."""
+        size = arm.train_size if self.search_size is None else self.search_size
+        return dataclasses.replace(arm, train_size=size)
+
+    def trials(self) -> Iterator[tuple[Arm, float]]:
+        """Yield arm and learning rate of each trial, once each."""
+        seen = set()
+        for arm in map(self.searched, self.arms()):
+            if arm.id in seen or not arm.searches or len(self.plan.learning_rate.grid) < 2:
+                continue
+            seen.add(arm.id)
+            yield from ((arm, rate) for rate in self.plan.learning_rate.grid)
 
     def trial(self, arm: Arm, learning_rate: float) -> Recipe:
         """Return the recipe of one trial: the first seed, scored on validation alone."""
@@ -81,8 +112,14 @@ class Study:
             subset_seed=seed,
             seed=seed,
             crop_size_voxels=self.plan.crop_size_voxels,
+            windows=self.plan.windows,
             store=self.plan.store,
         )
+
+
+def pair_id(model: str, start: str) -> str:
+    """Return the name of a start on a network, fit for a folder."""
+    return f"{model}__{start}"
 
 
 def arm_id(model: str, start: str, train_size: int) -> str:

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import torch
 
-from voxgraft.comparison.matrix import Study
-from voxgraft.comparison.plan import Plan, plan_from_dict, refuse_changed_plan
+from voxgraft.comparison.matrix import Study, pair_id
+from voxgraft.comparison.plan import Plan, SplitSettings
+from voxgraft.comparison.plan_change import refuse_changed_plan
+from voxgraft.comparison.plan_file import plan_from_dict
 from voxgraft.datasets import (
     Table,
     Target,
+    Windows,
     check_table,
     nested_subsets,
     read_table,
@@ -24,10 +27,11 @@ from voxgraft.files import read_json, write_json
 from voxgraft.metrics import get_metric, primary_metric
 from voxgraft.models import build_encoder
 from voxgraft.progress import progress_bar
-from voxgraft.recipes import read_yaml, write_yaml
+from voxgraft.recipes import ModelSettings, read_yaml, write_yaml
 from voxgraft.runs import graft_start, prepare_volumes
 from voxgraft.runs.input_contract import given_input, with_findings
 from voxgraft.store import Prepared
+from voxgraft.transforms import Preprocessing
 from voxgraft.types import Json
 
 SPLITS = ("train", "validation", "test")
@@ -51,7 +55,7 @@ def open_study(plan: Plan, folder: Path, jobs: int) -> Study:
     plan = dataclasses.replace(plan, target=target, target_columns=())
     if stored is not None:
         refuse_changed_plan(plan_from_dict(stored, str(plan_path)), plan, folder)
-    cases = _cases(table, target, plan, folder)
+    cases = settled_cases(table, target, plan.split, folder)
     metric = plan.metric or primary_metric(target.kind).name
     get_metric(metric).function(target.kind)
     plan.task.build(target, metric)
@@ -60,6 +64,12 @@ def open_study(plan: Plan, folder: Path, jobs: int) -> Study:
         seed: nested_subsets(cases, plan.sizes, seed=seed, target=target) for seed in plan.seeds
     }
     sizes = tuple(subsets[plan.seeds[0]])
+    wanted = plan.learning_rate.size
+    searched = (
+        None
+        if wanted is None
+        else next(iter(nested_subsets(cases, [wanted], seed=plan.seeds[0], target=target)))
+    )
     threads = plan.threads or (stored or {}).get("threads") or max(1, (os.cpu_count() or 1) // jobs)
     plan = dataclasses.replace(plan, threads=threads)
     write_yaml(plan_path, plan.to_dict())
@@ -70,6 +80,7 @@ def open_study(plan: Plan, folder: Path, jobs: int) -> Study:
         sizes=sizes,
         table=folder / "cases.csv",
         threads=threads,
+        search_size=searched,
     )
 
 
@@ -79,7 +90,19 @@ def prepare_cases(study: Study, jobs: int) -> Prepared:
     Raises:
         StoreError: If volumes cannot be read; all are named.
     """
-    with progress_bar(1.0, "preparing volumes") as bar:
+    plan = study.plan
+    return prepare_table(study.table, plan.preprocessing, plan.store, jobs, "preparing volumes")
+
+
+def prepare_table(
+    table: Path, preprocessing: Preprocessing, store: str | None, jobs: int, description: str
+) -> Prepared:
+    """Preprocess all volumes of a table that are not in the store, with a bar.
+
+    Raises:
+        StoreError: If volumes cannot be read; all are named.
+    """
+    with progress_bar(1.0, description) as bar:
         shown = 0.0
 
         def advance(done: int, total: int) -> None:
@@ -87,13 +110,7 @@ def prepare_cases(study: Study, jobs: int) -> Prepared:
             bar.advance(done / total - shown, f"{done}/{total}")
             shown = done / total
 
-        return prepare_volumes(
-            study.table,
-            study.plan.preprocessing,
-            study.plan.store,
-            jobs=jobs,
-            on_progress=advance,
-        )
+        return prepare_volumes(table, preprocessing, store, jobs=jobs, on_progress=advance)
 
 
 def channels_of(prepared: Prepared) -> int:
@@ -111,6 +128,12 @@ def channels_of(prepared: Prepared) -> int:
     return found[0]
 
 
+def seen_channels(channels: int, model: ModelSettings, windows: Windows | None) -> int:
+    """Return the channels that a network is given: those of the volumes, times the neighbors'."""
+    seen = windows if model.windows is None else model.windows
+    return channels * (1 if seen is None else 2 * seen.neighbors + 1)
+
+
 def check_sizes(study: Study, prepared: Prepared) -> None:
     """See that every network runs on the smallest volume that it will be given.
 
@@ -119,29 +142,38 @@ def check_sizes(study: Study, prepared: Prepared) -> None:
     """
     shapes = [prepared.shape(case_id)[1:] for case_id in prepared.case_ids]
     crop = study.plan.crop_size_voxels
-    smallest = tuple(
-        min([*(shape[axis] for shape in shapes), *([crop[axis]] if crop else [])])
-        for axis in range(3)
-    )
     faults = []
     for model in study.plan.all_models:
+        windows = study.plan.windows if model.windows is None else model.windows
+        least = [
+            min([*(shape[axis] for shape in shapes), *([crop[axis]] if crop else [])])
+            for axis in range(3)
+        ]
+        smallest = tuple(least) if windows is None else windows.size_voxels
         with torch.device("meta"):
             declared = build_encoder(model.name, **model.options).declaration
-        if any(found < least for found, least in zip(smallest, declared.min_size, strict=True)):
+        if any(found < need for found, need in zip(smallest, declared.min_size, strict=True)):
             needed = "×".join(map(str, declared.min_size))
-            faults.append(f"{model.name} needs at least {needed} voxels")
+            what = "volume (or crop)" if windows is None else "window"
+            faults.append(
+                f"{model.name} needs at least {needed} voxels; the smallest {what} has "
+                f"{'×'.join(map(str, smallest))}"
+            )
     if faults:
         raise_faults(
             RecipeError,
-            f"the smallest volume (or crop) is {'×'.join(map(str, smallest))} voxels, too small",
+            "volumes are too small for a network",
             faults,
-            "Give preprocessing.size_voxels (or a finer spacing_mm) that reaches it, or leave that "
-            "network out.",
+            "Give preprocessing.size_voxels (or a finer spacing_mm, or windows) that reaches it, "
+            "or leave that network out.",
         )
 
 
 def audit_grafts(study: Study, folder: Path, in_channels: int) -> Json:
     """Graft every start onto every model once, with parity; nothing trains if one fails.
+
+    A start that goes through a stage first is grafted twice: as it goes into the stage, and, once
+    the stage has made its run, as it comes out.
 
     Returns:
         Per model and start the GraftReport as JSON (None from scratch), also kept in
@@ -151,20 +183,23 @@ def audit_grafts(study: Study, folder: Path, in_channels: int) -> Json:
         GraftError: If a tensor is unexplained or a graft differs from its original.
     """
     plan = study.plan
-    given = given_input(
-        plan.preprocessing, in_channels=in_channels, crop_size_voxels=plan.crop_size_voxels
-    )
     path = folder / "grafts.json"
     known: Json = read_json(path) if path.is_file() else {}
     reports: Json = {}
-    pairs = study.plan.pairs()
+    pairs = study.pairs()
     with progress_bar(len(pairs), "checking grafts") as bar:
         for model, start in pairs:
-            key = f"{model.name}__{start.name}"
+            pair = pair_id(model.name, start.name)
+            before = start.name in plan.chained and pair not in study.made
+            key = f"{pair}__before_{plan.chained[start.name]}" if before else pair
             if key not in known:
+                windows = plan.windows if model.windows is None else model.windows
+                crop = plan.crop_size_voxels if windows is None else windows.size_voxels
+                channels = seen_channels(in_channels, model, plan.windows)
+                given = given_input(plan.preprocessing, in_channels=channels, crop_size_voxels=crop)
                 if start.source is None:
-                    build_encoder(model.name, in_channels=in_channels, **model.options)
-                grafted = graft_start(model, start, in_channels=in_channels)
+                    build_encoder(model.name, in_channels=channels, **model.options)
+                grafted = graft_start(model, start, in_channels=channels)
                 if grafted is not None:
                     grafted = with_findings(grafted, given)
                 known[key] = None if grafted is None else grafted.report.to_dict()
@@ -174,8 +209,19 @@ def audit_grafts(study: Study, folder: Path, in_channels: int) -> Json:
     return reports
 
 
-def _cases(table: Table, target: Target, plan: Plan, folder: Path) -> Table:
-    """Return the table with its split, as it was the first time."""
+def settled_cases(table: Table, target: Target, split: SplitSettings, folder: Path) -> Table:
+    """Return a table with its split, as it was the first time; it stands in ``cases.csv``.
+
+    Args:
+        table: The cases.
+        target: What they are split by, where they have no split.
+        split: How; a share of 0 needs no cases.
+        folder: Where the table and its record are kept.
+
+    Raises:
+        TableError: If the table has faults, or a split without cases.
+        RecipeError: If the table has changed since the first time.
+    """
     path = folder / "cases.csv"
     record_path = folder / "table.json"
     if path.is_file() and record_path.is_file():
@@ -201,17 +247,20 @@ def _cases(table: Table, target: Target, plan: Plan, folder: Path) -> Table:
             "Mend the table; `voxgraft data check` names all faults, the voxels' too.",
         )
     if "split" not in table.frame:
-        table = split_table(
-            table, fractions=plan.split.fractions, seed=plan.split.seed, target=target
-        )
-    missing = [name for name in SPLITS if name not in set(table.frame["split"])]
+        table = split_table(table, fractions=split.fractions, seed=split.seed, target=target)
+    needed = [name for name, share in zip(SPLITS, split.fractions, strict=True) if share > 0]
+    missing = [name for name in needed if name not in set(table.frame["split"])]
     if missing:
         raise TableError(
             f"{table.path} has no case in the split(s) {', '.join(missing)}. "
-            f"Expected {', '.join(SPLITS)}; leave the column out to have patients split for you."
+            f"Expected {', '.join(needed)}; leave the column out to have patients split for you."
         )
     frame = table.frame.copy()
     frame["image"] = [str(table.image_path(case_id).resolve()) for case_id in frame["case_id"]]
+    if "slice_labels" in frame:
+        frame["slice_labels"] = [
+            str((table.root / name).resolve()) for name in frame["slice_labels"]
+        ]
     write_table(dataclasses.replace(table, frame=frame), path)
     write_json(record_path, {"path": str(table.path), "sha256": sha256})
     return read_table(path)

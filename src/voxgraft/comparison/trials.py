@@ -31,13 +31,16 @@ def choose_rate(study: Study, arm: Arm, folder: Path) -> Json:
         "flags": [],
         "steps": 0,
         "seconds": 0.0,
+        "searched_at": arm.train_size,
         "error": None,
     }
     if len(grid) <= 1:
         return row
     trials: dict[float, FitResult] = {}
+    searched = study.searched(arm)
+    row["searched_at"] = searched.train_size
     for rate in grid:
-        run = RunFolder(folder / "trials" / trial_id(arm, rate))
+        run = RunFolder(folder / "trials" / trial_id(searched, rate))
         if not run.finished:
             failure = run.path / "failure.json"
             reason = read_json(failure)["error"] if failure.is_file() else "it did not finish"
@@ -49,11 +52,18 @@ def choose_rate(study: Study, arm: Arm, folder: Path) -> Json:
     flags = [f"at the {choice.edge} rate of the grid"] if at_edge else []
     if all(choice.diverged):
         flags.append("every rate diverged")
-    return row | {
-        "grid": list(choice.grid),
-        "values": list(choice.values),
-        "chosen": choice.chosen,
-        "flags": flags,
-        "steps": choice.budget_steps * len(choice.grid),
-        "seconds": choice.seconds,
-    }
+    return (
+        row
+        | {
+            "grid": list(choice.grid),
+            "values": list(choice.values),
+            "chosen": choice.chosen,
+            "flags": flags,
+        }
+        | (
+            {"steps": choice.budget_steps * len(choice.grid), "seconds": choice.seconds}
+            if arm.train_size == (study.search_size or arm.train_size)
+            or (study.search_size not in study.sizes and arm.train_size == study.sizes[0])
+            else {}  # the trials are counted once, where they were made
+        )
+    )
