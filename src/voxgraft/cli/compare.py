@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from voxgraft.errors import UsageError
 
 
 def compare(
-    plan: Path | None = typer.Argument(None, metavar="[PLAN]", help="A plan, as YAML."),
+    plan: Path | None = typer.Argument(
+        None, metavar="[PLAN]", help="A plan, as YAML; or `ke2023`, the study of that paper."
+    ),
     out: Path | None = typer.Option(None, "--out", help="Folder of the comparison; resumes there."),
     table: Path | None = typer.Option(None, help="Without a plan: the table of cases."),
     target: list[str] | None = typer.Option(
@@ -30,16 +33,55 @@ def compare(
         None, help="Without a plan: training patients, as 50,100,all."
     ),
     seeds: int | None = typer.Option(None, help="Without a plan: how many seeds."),
+    dataset: str | None = typer.Option(None, help="With `ke2023`: RSNA or LIDC."),
+    pretraining_table: Path | None = typer.Option(
+        None, help="With `ke2023`: a table of other labelled chest CT."
+    ),
+    pretraining_target: str | None = typer.Option(
+        None, help="With `ke2023`: its target; by default the same."
+    ),
+    small: bool = typer.Option(
+        False, "--small", help="With `ke2023`: a tiny version, to see that everything runs."
+    ),
     jobs: int = typer.Option(1, min=1, help="Runs side by side."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Print the matrix and its cost; stop."),
     overrides: list[str] | None = SET_OPTION,
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Compare starts on labelled scans: train all, test all on the same patients, report."""
-    from voxgraft.comparison import estimate_comparison, plan_from_dict, read_plan, run_comparison
+    from voxgraft.comparison import (
+        estimate_comparison,
+        ke2023,
+        plan_from_dict,
+        read_plan,
+        run_comparison,
+    )
     from voxgraft.recipes import set_path
 
-    if plan is not None:
+    if plan is not None and str(plan) == "ke2023" and not plan.exists():
+        if table is None or len(target or ()) != 1 or model or start or sizes or seeds:
+            raise UsageError(
+                "ke2023 takes --table and one --target (and --dataset, --pretraining-table, "
+                "--pretraining-target, --small); change single settings with --set PATH=VALUE."
+            )
+        data = ke2023(
+            str(table.resolve()),
+            (target or [""])[0],
+            dataset=dataset or "RSNA",  # type: ignore[arg-type]
+            pretraining_table=str(pretraining_table.resolve()) if pretraining_table else None,
+            pretraining_target=pretraining_target,
+            small=small,
+        )
+        for assignment in overrides or ():
+            set_path(data, assignment)
+        chosen = plan_from_dict(data, "ke2023")
+        command = " ".join(["voxgraft", *sys.argv[1:]])
+    elif dataset or pretraining_table or pretraining_target or small:
+        raise UsageError(
+            "--dataset, --pretraining-table, --pretraining-target and --small are for "
+            "`voxgraft compare ke2023`; a plan has these settings itself."
+        )
+    elif plan is not None:
         if table or target or model or start or sizes or seeds:
             raise UsageError(
                 "give either a plan or --table, --target, --model, --start, --sizes, --seeds; "

@@ -3,6 +3,7 @@
 from voxgraft.comparison.conduct import run_comparison, usable_cores
 from voxgraft.comparison.demo import demo_plan
 from voxgraft.comparison.estimate import estimate_comparison
+from voxgraft.comparison.ke2023_plan import ke2023
 from voxgraft.comparison.plan import Plan
 from voxgraft.comparison.plan_file import plan_from_dict, read_plan
 
@@ -10,6 +11,7 @@ __all__ = [
     "Plan",
     "demo_plan",
     "estimate_comparison",
+    "ke2023",
     "plan_from_dict",
     "read_plan",
     "run_comparison",

@@ -12,6 +12,7 @@ import numpy as np
 from voxgraft import __version__
 from voxgraft.comparison.evidence import ArmEvidence, Evidence, gather_evidence
 from voxgraft.comparison.matrix import Study
+from voxgraft.comparison.networks import over_networks, published_table
 from voxgraft.comparison.plan import reference_of, resolve_reference
 from voxgraft.comparison.summary import cost_rows, data_summary, example_rows, start_row
 from voxgraft.datasets import Table, read_table
@@ -100,6 +101,8 @@ def analyze(
             )
         ],
         "label_savings": _savings(study, evidence, metric),
+        "networks": over_networks(study, evidence, metric),
+        "published": published_table(study),
         "trials": [row for row in choices.values() if row["grid"]],
         "examples": example_rows(study, evidence, prepared, metric, folder),
         "cost": cost_rows(study, evidence, choices),

@@ -32,10 +32,21 @@ def overlap_audit(study: Study, table: Table) -> list[Json]:
     tested_on = declared_data_sets(study, table)
     rows = []
     for start in study.plan.starts:
-        if start.source is not None:
-            flag, text = overlap_text(find_source(start.source), tested_on)
-            rows.append({"start": start.name, "flag": flag, "text": f"{start.name}: {text}"})
+        said: dict[str, bool] = {}
+        for source in sources_used(study, start.name):
+            flag, text = overlap_text(find_source(source), tested_on)
+            said.setdefault(f"{start.name}: {text}", flag)
+        rows += [{"start": start.name, "flag": flag, "text": text} for text, flag in said.items()]
     return rows
+
+
+def sources_used(study: Study, name: str) -> tuple[str, ...]:
+    """Return the sources of a start, over the networks that it is tried on.
+
+    A start that went through a stage has the runs of that stage; they know what came before.
+    """
+    found = (start.source for _, start in study.pairs() if start.name == name)
+    return tuple(dict.fromkeys(source for source in found if source is not None))
 
 
 def input_audit(grafts: Json) -> list[str]:

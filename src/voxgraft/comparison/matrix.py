@@ -88,11 +88,16 @@ class Study:
         optimization, steps = recipe.optimization, self.plan.learning_rate.steps
         if steps is not None:
             optimization = optimization.replace(steps=steps, epochs=None)
-        return dataclasses.replace(recipe, optimization=optimization, score_splits=("validation",))
+        return dataclasses.replace(
+            recipe, optimization=optimization, score_splits=("validation",), save_weights=False
+        )
 
     def run(self, arm: Arm, seed: int, learning_rate: float | None) -> Recipe:
         """Return the recipe of one run."""
-        return self._recipe(arm, seed, learning_rate)
+        recipe = self._recipe(arm, seed, learning_rate)
+        keep = self.plan.keep_weights
+        saved = keep == "all" or (keep == "first seed" and seed == self.plan.seeds[0])
+        return dataclasses.replace(recipe, save_weights=saved)
 
     def _recipe(self, arm: Arm, seed: int, learning_rate: float | None) -> Recipe:
         optimization = dataclasses.replace(self.plan.optimization, threads=self.threads)

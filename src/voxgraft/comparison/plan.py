@@ -116,6 +116,8 @@ class Plan:
     published: str | None = None
     """A published table that the report shows its cells beside: ``ke2023/RSNA`` or
     ``ke2023/LIDC``."""
+    keep_weights: Literal["all", "first seed", "none"] = "all"
+    """Of which seeds' runs the trained weights stay on disk; predictions always do."""
     threads: int | None = None
     """Threads of each run; None divides the cores by the jobs, once."""
     store: str | None = None

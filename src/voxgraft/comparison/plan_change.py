@@ -19,7 +19,7 @@ def refuse_changed_plan(before: Plan, after: Plan, folder: Path) -> None:
     """
     old, new = before.to_dict(), after.to_dict()
     free = {"models", "starts", "sizes", "seeds", "title", "note", "reference", "replicates"}
-    free |= {"baselines", "store", "threads", "published"}
+    free |= {"baselines", "store", "threads", "published", "keep_weights"}
     faults = [
         f"{name}: was {old.get(name)!r}, is now {new.get(name)!r}"
         for name in sorted((old.keys() | new.keys()) - free)

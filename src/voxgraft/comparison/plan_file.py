@@ -40,6 +40,7 @@ _PLAIN_TYPES: dict[str, Any] = {
     "threads": int | None,
     "crop_size_voxels": Size3 | None,
     "published": str | None,
+    "keep_weights": Literal["all", "first seed", "none"],
     "store": str | None,
 }
 _SECTIONS: dict[str, Any] = {

@@ -7,7 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from voxgraft.comparison.audit import declared_data_sets, input_audit, overlap_audit
+from voxgraft.comparison.audit import (
+    declared_data_sets,
+    input_audit,
+    overlap_audit,
+    sources_used,
+)
 from voxgraft.comparison.evidence import Evidence
 from voxgraft.comparison.examples import write_examples
 from voxgraft.comparison.matrix import Study
@@ -23,11 +28,13 @@ from voxgraft.types import Json
 def start_row(study: Study, name: str, grafts: Json) -> Json:
     """Return how a start is used, where it comes from, and the audit of its grafts."""
     start = next(start for start in study.plan.starts if start.name == name)
+    begun = study.plan.sources_of(start)
     row: Json = {
         "name": name,
-        "source": start.source or "scratch",
-        "method": start.method if start.source else "",
-        "stem": start.stem if start.source else "",
+        "source": study.plan.origin(start),
+        "sources": dict(study.plan.sources.get(name, {})),
+        "method": start.method if begun else "",
+        "stem": start.stem if begun else "",
         "norm": start.norm,
         "adapt": start.adapt.method,
         "description": start.description,
@@ -35,10 +42,13 @@ def start_row(study: Study, name: str, grafts: Json) -> Json:
         "paper": "",
         "trained_on": [],
     }
-    if start.source is not None:
-        source = find_source(start.source)
-        row |= {"licence": source.licence, "paper": source.paper}
-        row["trained_on"] = list(source.trained_on)
+    used = [find_source(text) for text in sources_used(study, name)]
+    if used:
+        row |= {
+            key: "; ".join(dict.fromkeys(str(getattr(source, key)) for source in used))
+            for key in ("licence", "paper")
+        }
+        row["trained_on"] = list(dict.fromkeys(x for source in used for x in source.trained_on))
     audits = [
         {"model": model.name} | grafts[f"{model.name}__{name}"]
         for model in study.plan.all_models

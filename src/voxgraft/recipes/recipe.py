@@ -84,6 +84,8 @@ class Recipe:
     """Windows that studies are seen through; None sees whole volumes (or crops in training)."""
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
     """Layout of the network in memory; ``auto`` measures once and records the choice."""
+    save_weights: bool = True
+    """Whether the trained weights stay; without them nothing more can be predicted."""
     store: str | None = None
     """Folder of the preprocessed volumes; None takes the cache."""
 
@@ -171,6 +173,7 @@ _RECIPE_TYPES: dict[str, Any] = {
     "crop_size_voxels": Size3 | None,
     "windows": Windows | None,
     "memory_format": Literal["auto", "contiguous", "channels_last"],
+    "save_weights": bool,
     "store": str | None,
 }
 

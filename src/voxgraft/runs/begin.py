@@ -23,7 +23,7 @@ def begin_run(folder: Path, recipe: Recipe) -> RunFolder:
     changed = [
         f"{name} was {before[name]!r}, is now {after[name]!r}"
         for name in after
-        if before[name] != after[name] and name != "store"
+        if before[name] != after[name] and name not in ("store", "save_weights")
     ]
     if changed:
         raise RunError(

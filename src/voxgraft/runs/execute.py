@@ -84,7 +84,8 @@ def _execute(run: RunFolder, recipe: Recipe, on_steps: OnSteps | None, check_par
             windows.to_parquet(temporary, index=False)
     with atomic_path(run.path / "predictions.parquet") as temporary:
         predictions.to_parquet(temporary, index=False)
-    save_network(run, network, recipe, task, grafted)
+    if recipe.save_weights:
+        save_network(run, network, recipe, task, grafted)
     result = _summarize(recipe, cases, fitted, predictions)
     result["predict_seconds"] = round(time.perf_counter() - started, 3)
     write_json(run.result_path, result)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from voxgraft.errors import RunError
 from voxgraft.grafting import Graft
 from voxgraft.models import Network, build_encoder, exchange_norm
-from voxgraft.recipes import Recipe, recipe_from_dict
+from voxgraft.recipes import Recipe, read_recipe, recipe_from_dict
 from voxgraft.runs.folder import RunFolder, open_run
 from voxgraft.tasks import Task
 from voxgraft.transforms import Window
@@ -90,6 +90,12 @@ def load_trained(folder: Path) -> TrainedRun:
     """
     run = open_run(folder)
     run.result()
+    if not read_recipe(run.recipe_path).save_weights:
+        raise RunError(
+            f"{run.path} was trained with save_weights: false, so its weights are gone. Give a run "
+            "that kept them (in a comparison: keep_weights), or train it again with "
+            "--set save_weights=true."
+        )
     card = load_card(run.path)
     training: Json = card.training
     if "recipe" not in training or "task" not in training:

@@ -51,4 +51,16 @@ def _entry(architecture: str, kind: str) -> ModelEntry:
     )
 
 
-ENTRIES: tuple[ModelEntry, ...] = tuple(_entry(name, kind) for name, kind in _KINDS.items())
+_LRCN = "resnext101_32x8d"
+
+ENTRIES: tuple[ModelEntry, ...] = (
+    *(_entry(name, kind) for name, kind in _KINDS.items()),
+    ModelEntry(
+        name=f"lrcn_{_LRCN}",
+        description=f"timm's {_LRCN} on each slice, differences to both neighbors, recurrent",
+        family="slicewise",
+        build=partial(build_slicewise, _LRCN, join="lrcn"),
+        options=SLICEWISE_OPTIONS,
+        reference=f"{model_entrypoint(_LRCN).__module__}.{_LRCN}",
+    ),
+)
