@@ -15,5 +15,11 @@ Size3 = tuple[int, int, int]
 Spacing3 = tuple[float, float, float]
 """(depth, height, width), in mm."""
 
+PartialSize3 = tuple[int | None, int | None, int | None]
+"""(depth, height, width), in voxels; None leaves an axis as it is."""
+
+PartialSpacing3 = tuple[float | None, float | None, float | None]
+"""(depth, height, width), in mm; None leaves an axis as it is."""
+
 Json = dict[str, Any]
 """A JSON object."""

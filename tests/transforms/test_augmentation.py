@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pydantic
@@ -8,7 +9,9 @@ from voxgraft.transforms import Augmentation
 
 
 def test_settings_come_back_from_json_also_through_pydantic() -> None:
-    settings = Augmentation.standard()
+    settings = dataclasses.replace(
+        Augmentation.standard(), rotation_degrees=(9, 0, 0), in_plane=True
+    )
     text = json.dumps(settings.to_dict())
     assert Augmentation.from_dict(json.loads(text)) == settings
     assert pydantic.TypeAdapter(Augmentation).validate_json(text, strict=True) == settings
@@ -48,5 +51,12 @@ def test_all_faults_are_named_at_once() -> None:
         assert part in message
     with pytest.raises(PreprocessingError, match="each axis once"):
         Augmentation(flip_axes=("width", "width"))
+    with pytest.raises(PreprocessingError, match=r"in_plane is 1\. Expected true or false"):
+        Augmentation(in_plane=1)  # type: ignore[arg-type]
+    with pytest.raises(PreprocessingError) as error:
+        Augmentation(in_plane=True, rotation_degrees=(20, 0, 5), translation_mm=(1, 2, 2))
+    assert "(2 faults)" in str(error.value)
+    assert "Expected 0 for height and width" in str(error.value)
+    assert "translation_mm is (1, 2, 2) with in_plane. Expected 0 for depth." in str(error.value)
     with pytest.raises(PreprocessingError, match="not a mapping"):
         Augmentation.from_dict([])  # type: ignore[arg-type]

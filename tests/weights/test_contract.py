@@ -76,6 +76,45 @@ def test_what_differs_is_named(changes: dict[str, Any], what: str, words: str) -
     assert words in text
 
 
+CHEST = ((-1350.0, 150.0), (-100.0, 900.0), (-160.0, 240.0))
+
+
+def test_windows_as_channels() -> None:
+    given = _given(channels=3, channel_windows_hu=CHEST)
+    found = _texts(RGB, given)
+    assert not found["channels"][0]
+    assert not found["intensity"][0]
+    differs, text = _texts(CT, given)["intensity"]
+    assert differs
+    assert "the channels' windows here are -1350 to 150 and -100 to 900 and -160 to 240 HU" in text
+    chained = InputContract(channels=3, mean=(0.5,) * 3, sd=(0.25,) * 3, channel_windows_hu=CHEST)
+    assert not _texts(chained, given)["intensity"][0]
+    for other in (
+        _given(channels=3, channel_windows_hu=CHEST[::-1]),
+        _given(channels=3, window_hu=CHEST[0]),
+        _given(),
+    ):
+        differs, text = _texts(chained, other)["intensity"]
+        assert differs
+        assert "-160 to 240 HU, a channel each, mapped to 0 to 1" in text
+    once = _given(channels=3, channel_windows_hu=((-1000.0, 1000.0),) * 3)
+    assert not _texts(CT, once)["intensity"][0]  # one window in every channel
+
+
+def test_axes_that_keep_each_scans_own() -> None:
+    given = _given(spacing_mm=(3.0, None, None), size_voxels=(None, 96, 96))
+    differs, text = _texts(CT, given)["spacing"]
+    assert differs
+    assert "the volumes are at 3 × own × own mm: what is in them looks 0.5 × ? × ?" in text
+    differs, text = _texts(CT, given)["size"]
+    assert differs
+    assert "the volumes have own × 96 × 96 voxels" in text
+    differs, text = _texts(RGB, _given(size_voxels=(None, 224, 224)))["size"]
+    assert not differs
+    assert text == "own × 224 × 224 voxels, near the 224 × 224 pixels of the training"
+    assert "keeps its own size" in _texts(RGB, _given(size_voxels=(32, None, None)))["size"][1]
+
+
 def test_standardized_scans() -> None:
     given = _given(scaling="z_score")
     assert not _texts(MRI, given)["intensity"][0]

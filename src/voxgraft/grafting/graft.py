@@ -216,6 +216,7 @@ def save_graft(result: Graft, folder: str | Path) -> Card:
         source=result.source.to_dict(),
         report=result.report.to_dict(),
         window_hu=contract.window_hu,
+        channel_windows_hu=contract.channel_windows_hu,
         spacing_mm=contract.spacing_mm,
     )
     return save_weights(Path(folder), {**state, **result.head_state}, card)

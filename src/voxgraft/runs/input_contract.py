@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from voxgraft.grafting import Graft
-from voxgraft.transforms import Keep, Preprocessing, Scale, Window, ZScore
+from voxgraft.transforms import Keep, Preprocessing, Scale, Window, WindowChannels, ZScore
 from voxgraft.types import Size3
 from voxgraft.weights.contract import Finding, GivenInput, compare_input
 
@@ -37,8 +37,9 @@ def given_input(
             else "unit"
         ),
         window_hu=bounds,
+        channel_windows_hu=(intensity.bounds_hu if isinstance(intensity, WindowChannels) else ()),
         spacing_mm=preprocessing.spacing_mm,
-        size_voxels=crop_size_voxels or preprocessing.size_voxels,
+        size_voxels=crop_size_voxels or preprocessing.known_size_voxels,
     )
 
 

@@ -146,7 +146,7 @@ def model_page(card: Card, name: str, result: Json) -> str:
         f"| trained on | {', '.join(card.trained_on) or UNSTATED} |",
         f"| parameters | {card.parameters:,} |",
         f"| input mean, sd | {_numbers(card.input_mean)}, {_numbers(card.input_sd)} |",
-        f"| window (HU) | {_numbers(card.window_hu) if card.window_hu else '—'} |",
+        f"| window (HU) | {_windows(card)} |",
         f"| spacing (mm) | {_numbers(card.spacing_mm) if card.spacing_mm else '—'} |",
     ]
     if report:
@@ -171,6 +171,11 @@ _HUB_LICENCES = frozenset(
 
 def _numbers(values: tuple[float, ...]) -> str:
     return " × ".join(f"{value:g}" for value in values)
+
+
+def _windows(card: Card) -> str:
+    windows = card.channel_windows_hu or ((card.window_hu,) if card.window_hu else ())
+    return ", ".join(f"[{low:g}, {high:g}]" for low, high in windows) or "—"
 
 
 def _parity(parity: Json) -> str:

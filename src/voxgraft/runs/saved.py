@@ -14,7 +14,7 @@ from voxgraft.models import Network, build_encoder, exchange_norm
 from voxgraft.recipes import Recipe, read_recipe, recipe_from_dict
 from voxgraft.runs.folder import RunFolder, open_run
 from voxgraft.tasks import Task
-from voxgraft.transforms import Window
+from voxgraft.transforms import Window, WindowChannels
 from voxgraft.types import Json
 from voxgraft.weights import Card, load_card, read_state_dict, save_weights
 from voxgraft.weights.digests import digest_faults
@@ -74,8 +74,9 @@ def save_network(
         trained_on=(*(() if source is None else source.trained_on), Path(recipe.table).stem),
         source=None if source is None else source.to_dict(),
         report=None if grafted is None else grafted.report.to_dict(),
-        window_hu=(intensity.low, intensity.high) if isinstance(intensity, Window) else None,
-        spacing_mm=recipe.preprocessing.spacing_mm,
+        window_hu=intensity.bounds_hu if isinstance(intensity, Window) else None,
+        channel_windows_hu=(intensity.bounds_hu if isinstance(intensity, WindowChannels) else ()),
+        spacing_mm=recipe.preprocessing.fixed_spacing_mm,
         training={"recipe": recipe.to_dict(), "task": task.to_dict()},
     )
     save_weights(run.path, state, card)

@@ -84,11 +84,16 @@ class Prepared:
 
     @property
     def spacing_mm(self) -> Spacing3:
-        """(depth, height, width): the preprocessing's, or the median of the cases' own."""
-        if self.preprocessing.spacing_mm is not None:
-            return self.preprocessing.spacing_mm
-        triples = [case.spacing_mm for case in self.cases.values()]
-        depth, height, width = (float(median(values)) for values in zip(*triples, strict=True))
+        """(depth, height, width): for each axis the preprocessing's, or the cases' median."""
+        fixed = self.preprocessing.fixed_spacing_mm
+        if fixed is not None:
+            return fixed
+        wanted = self.preprocessing.spacing_mm or (None, None, None)
+        triples = zip(*(case.spacing_mm for case in self.cases.values()), strict=True)
+        depth, height, width = (
+            float(median(own)) if mm is None else mm
+            for mm, own in zip(wanted, triples, strict=True)
+        )
         return depth, height, width
 
     def affine(self, case_id: str) -> Affine:

@@ -6,18 +6,18 @@ for it.
 
 from typing import TYPE_CHECKING, Any
 
-from voxgraft.transforms.geometry import crop_or_pad, obliquity_degrees, orient, resample
+from voxgraft.transforms.geometry import crop_or_pad, obliquity_degrees, orient
+from voxgraft.transforms.hu_windows import WINDOWS_HU, Window, WindowChannels
 from voxgraft.transforms.intensity import (
-    WINDOWS_HU,
     Intensity,
     Keep,
     MinMax,
     Scale,
-    Window,
     ZScore,
     parse_intensity,
 )
 from voxgraft.transforms.preprocess import Preprocessing, preprocess
+from voxgraft.transforms.resampling import resample
 
 if TYPE_CHECKING:
     from voxgraft.transforms.augmentation import Augmentation
@@ -32,6 +32,7 @@ __all__ = [
     "Preprocessing",
     "Scale",
     "Window",
+    "WindowChannels",
     "ZScore",
     "augment",
     "crop_or_pad",

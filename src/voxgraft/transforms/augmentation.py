@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-import numpy as np
-
 from voxgraft.errors import PreprocessingError, raise_faults
+from voxgraft.transforms.checks import is_number
 from voxgraft.types import Json, Spacing3
 
 Axis = Literal["depth", "height", "width"]
@@ -31,6 +30,9 @@ class Augmentation:
         scale: Range of the magnification (above 1, things get larger), log-uniform.
         shear: Largest tangent of each of the six shears, both ways, in mm.
         translation_mm: Largest shift along (depth, height, width), both ways.
+        in_plane: Whether scale and shear leave depth alone, as a rotation about depth does:
+            slices stay what they are, and resampling is several times as fast. Rotations about
+            the other axes and shifts along depth must then be 0.
         intensity_shift: Largest amount that is added to all values, both ways.
         intensity_scale: Range of the factor of all values.
         gamma: Range of the exponent, applied between the sample's minimum and maximum;
@@ -53,6 +55,7 @@ class Augmentation:
     shear_probability: float = 0.5
     translation_mm: Spacing3 = (0.0, 0.0, 0.0)
     translation_probability: float = 0.5
+    in_plane: bool = False
     intensity_shift: float = 0.0
     intensity_shift_probability: float = 0.5
     intensity_scale: Range = (1.0, 1.0)
@@ -69,6 +72,8 @@ class Augmentation:
         for name, value in vars(self).items():
             if name == "flip_axes":
                 clean: object = tuple(value)
+            elif name == "in_plane":
+                clean = value
             elif isinstance(value, tuple | list):
                 clean = tuple(float(number) for number in value)
             else:
@@ -118,17 +123,11 @@ def _names() -> list[str]:
     return [field.name for field in fields(Augmentation)]
 
 
-def _is_number(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        return False
-    return bool(-1e6 < value < 1e6)
-
-
 def _is_numbers(value: object, count: int) -> bool:
     return (
         isinstance(value, tuple | list)
         and len(value) == count
-        and all(_is_number(number) for number in value)
+        and all(is_number(number, 1e6) for number in value)
     )
 
 
@@ -142,7 +141,7 @@ def _setting_faults(values: Mapping[str, Any]) -> list[str]:
         faults.append(f"flip_axes is {axes!r}. Expected each axis once.")
     for name, value in values.items():
         if name.endswith("_probability"):
-            if not (_is_number(value) and 0 <= value <= 1):
+            if not (is_number(value, 1e6) and 0 <= value <= 1):
                 faults.append(f"{name} is {value!r}. Expected a number from 0 to 1.")
         elif name in ("rotation_degrees", "translation_mm"):
             most = 180 if name == "rotation_degrees" else 1e6
@@ -158,10 +157,22 @@ def _setting_faults(values: Mapping[str, Any]) -> list[str]:
             if not (_is_numbers(value, 2) and 0 <= value[0] <= value[1]):
                 faults.append(f"{name} is {value!r}. Expected [low, high], 0 <= low <= high.")
         elif name == "shear":
-            if not (_is_number(value) and 0 <= value <= 0.4):
+            if not (is_number(value, 1e6) and 0 <= value <= 0.4):
                 faults.append(f"shear is {value!r}. Expected a number from 0 to 0.4.")
-        elif name == "intensity_shift" and not (_is_number(value) and value >= 0):
+        elif name == "intensity_shift" and not (is_number(value, 1e6) and value >= 0):
             faults.append(f"{name} is {value!r}. Expected a number, 0 or more.")
+    in_plane = values.get("in_plane", False)
+    if not isinstance(in_plane, bool):
+        faults.append(f"in_plane is {in_plane!r}. Expected true or false.")
+    elif in_plane:
+        angles, shifts = values.get("rotation_degrees", ()), values.get("translation_mm", ())
+        if _is_numbers(angles, 3) and any(angles[1:]):
+            faults.append(
+                f"rotation_degrees is {angles!r} with in_plane. Expected 0 for height and width: "
+                "only a rotation about depth leaves slices what they are."
+            )
+        if _is_numbers(shifts, 3) and shifts[0]:
+            faults.append(f"translation_mm is {shifts!r} with in_plane. Expected 0 for depth.")
     return faults
 
 

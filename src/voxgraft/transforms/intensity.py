@@ -1,11 +1,4 @@
-"""What a voxel's value means: Hounsfield windows, z-scores, min-max, or as it is.
-
-A window is always ``(low, high)`` bounds in here. Papers and viewers often print a window as
-(center, width), and some print that pair as if it were a range: Ke et al. (MIDL 2023,
-arXiv:2304.00546) give "[400, 1000]" for pulmonary embolism and "[-600, 1500]" for the lung, which
-are (center, width) and mean the bounds [-100, 900] and [-1350, 150] HU. So a pair is only ever
-accepted with its names, ``center`` and ``width`` or ``low`` and ``high``.
-"""
+"""What a voxel's value means: Hounsfield windows, z-scores, min-max, or as it is."""
 
 from __future__ import annotations
 
@@ -15,123 +8,21 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float
 
 from voxgraft.errors import PreprocessingError, raise_faults
+from voxgraft.transforms.checks import number_faults, raise_if
+from voxgraft.transforms.hu_windows import (
+    WINDOWS_HU,
+    Voxels,
+    Window,
+    WindowChannels,
+    read_window,
+)
 from voxgraft.types import Json
-
-Voxels = Float[np.ndarray, "channels depth height width"]
-
-WINDOWS_HU: dict[str, tuple[float, float]] = {
-    "lung": (-1350.0, 150.0),
-    "pe": (-100.0, 900.0),
-    "mediastinum": (-160.0, 240.0),
-    "abdomen": (-160.0, 240.0),
-    "liver": (-45.0, 105.0),
-    "brain": (0.0, 80.0),
-    "bone": (-500.0, 1300.0),
-    "wide": (-1000.0, 1000.0),
-}
-"""Named windows, as (low, high) bounds in HU."""
-
-
-def _is_number(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        return False
-    return bool(-1e30 < value < 1e30)
-
-
-def _number_faults(where: str, values: Mapping[str, object]) -> list[str]:
-    return [
-        f"{where}.{name} is {value!r}. Expected a finite number."
-        for name, value in values.items()
-        if not _is_number(value)
-    ]
-
-
-def _raise_if(faults: list[str], remedy: str) -> None:
-    if faults:
-        raise_faults(PreprocessingError, "the intensity setting is impossible", faults, remedy)
-
-
-@dataclass(frozen=True)
-class Window:
-    """Clip to bounds in HU (or whatever the voxels hold) and map them to [0, 1]."""
-
-    low: float
-    high: float
-
-    kind: ClassVar[str] = "window"
-    background: ClassVar[float | None] = 0.0
-
-    def __post_init__(self) -> None:
-        faults = _number_faults("window", {"low": self.low, "high": self.high})
-        if not faults and not self.low < self.high:
-            faults.append(
-                f"window low {self.low:g} is not below high {self.high:g}. If the pair is "
-                f"(center, width), its bounds are "
-                f"[{self.low - self.high / 2:g}, {self.low + self.high / 2:g}]."
-            )
-        _raise_if(faults, "Give bounds as low and high, or the pair as center and width.")
-        object.__setattr__(self, "low", float(self.low))
-        object.__setattr__(self, "high", float(self.high))
-
-    @classmethod
-    def from_center_width(cls, center: float, width: float) -> Window:
-        """Return the window of a (center, width) pair, as viewers print it.
-
-        Raises:
-            PreprocessingError: If the width is not positive, or a number is not finite.
-        """
-        faults = _number_faults("window", {"center": center, "width": width})
-        if not faults and width <= 0:
-            faults.append(f"window.width is {width:g}. Expected a positive number of HU.")
-        _raise_if(faults, "Give the pair as center and width, or the bounds as low and high.")
-        return cls(center - width / 2, center + width / 2)
-
-    @classmethod
-    def named(cls, name: str) -> Window:
-        """Return a window of :data:`WINDOWS_HU`.
-
-        Raises:
-            PreprocessingError: If there is none of that name.
-        """
-        if name not in WINDOWS_HU:
-            raise PreprocessingError(
-                f"no window is called {name!r}. Known are {', '.join(WINDOWS_HU)}; "
-                "or give low and high in HU."
-            )
-        return cls(*WINDOWS_HU[name])
-
-    def apply(self, voxels: Voxels, where: str = "the volume") -> Voxels:
-        """Return the windowed voxels, in [0, 1].
-
-        Raises:
-            PreprocessingError: If every voxel gets the same value: nothing lies in the window.
-        """
-        with np.errstate(over="ignore"):  # what overflows lies outside of the window
-            result = voxels - np.float32(self.low)
-            result /= np.float32(self.high - self.low)
-        np.clip(result, 0.0, 1.0, out=result)
-        if result.size > 1 and result.min() == result.max():
-            raise PreprocessingError(
-                f"{where} is constant after the window [{self.low:g}, {self.high:g}]: its values "
-                f"run from {voxels.min():g} to {voxels.max():g}. Expected values that differ "
-                "inside the window. Check the window and the units of the file, or leave the "
-                "case out."
-            )
-        return result
-
-    def describe(self) -> str:
-        """Return one line in words, with the bounds."""
-        return (
-            f"window [{self.low:g}, {self.high:g}] → [0, 1] "
-            f"(center {(self.low + self.high) / 2:g}, width {self.high - self.low:g})"
-        )
 
 
 def _percentile_faults(where: str, low: object, high: object) -> list[str]:
-    faults = _number_faults(where, {"low_percentile": low, "high_percentile": high})
+    faults = number_faults(where, {"low_percentile": low, "high_percentile": high})
     if not faults and not 0 <= low < high <= 100:  # type: ignore[operator]
         faults.append(
             f"{where} has percentiles {low:g} and {high:g}. Expected 0 <= low < high <= 100."
@@ -169,7 +60,7 @@ class MinMax:
 
     def __post_init__(self) -> None:
         faults = _percentile_faults("min_max", self.low_percentile, self.high_percentile)
-        _raise_if(faults, "Give percentiles such as 0.5 and 99.5.")
+        raise_if(faults, "Give percentiles such as 0.5 and 99.5.")
         object.__setattr__(self, "low_percentile", float(self.low_percentile))
         object.__setattr__(self, "high_percentile", float(self.high_percentile))
 
@@ -224,7 +115,7 @@ class ZScore:
             faults.append(
                 f"z_score.foreground_only is {foreground_only!r}. Expected true or false."
             )
-        _raise_if(faults, "Give percentiles such as 0.5 and 99.5.")
+        raise_if(faults, "Give percentiles such as 0.5 and 99.5.")
         object.__setattr__(self, "low_percentile", float(self.low_percentile))
         object.__setattr__(self, "high_percentile", float(self.high_percentile))
 
@@ -276,12 +167,10 @@ class Scale:
     background: ClassVar[float | None] = 0.0
 
     def __post_init__(self) -> None:
-        faults = _number_faults("scale", {"low": self.low, "high": self.high})
+        faults = number_faults("scale", {"low": self.low, "high": self.high})
         if not faults and not self.low < self.high:
             faults.append(f"scale low {self.low:g} is not below high {self.high:g}.")
-        _raise_if(
-            faults, "Give the value that becomes 0 as low and the one that becomes 1 as high."
-        )
+        raise_if(faults, "Give the value that becomes 0 as low and the one that becomes 1 as high.")
         object.__setattr__(self, "low", float(self.low))
         object.__setattr__(self, "high", float(self.high))
 
@@ -313,15 +202,19 @@ class Keep:
         return "values kept as they are"
 
 
-Intensity = Window | MinMax | ZScore | Scale | Keep
+Intensity = Window | WindowChannels | MinMax | ZScore | Scale | Keep
 
 _KINDS: dict[str, type[Intensity]] = {
-    kind.kind: kind for kind in (Window, MinMax, ZScore, Scale, Keep)
+    kind.kind: kind for kind in (Window, WindowChannels, MinMax, ZScore, Scale, Keep)
 }
+_REQUIRED = ("low", "high", "windows")
 
 
 def intensity_to_dict(intensity: Intensity) -> Json:
     """Return the setting as JSON; windows as bounds."""
+    if isinstance(intensity, WindowChannels):
+        bounds = [{"low": window.low, "high": window.high} for window in intensity.windows]
+        return {"kind": intensity.kind, "windows": bounds}
     values = {field.name: getattr(intensity, field.name) for field in fields(intensity)}
     return {"kind": intensity.kind, **values}
 
@@ -330,9 +223,10 @@ def parse_intensity(value: object) -> Intensity:
     """Read an intensity setting as it stands in a YAML file.
 
     Args:
-        value: A mapping with ``kind`` (window, min_max, z_score, scale, keep) and that kind's
-            settings; ``kind: window`` may be left out, and a window is ``low`` and ``high``, or
-            ``center`` and ``width``, or ``name``. A kind without settings may stand alone as
+        value: A mapping with ``kind`` (window, window_channels, min_max, z_score, scale, keep) and
+            that kind's settings; ``kind: window`` may be left out, and a window is ``low`` and
+            ``high``, or ``center`` and ``width``, or ``name``; ``window_channels`` takes a list of
+            such ``windows``. A kind without settings, or the name of a window, may stand alone as
             text. An intensity comes back as it is.
 
     Raises:
@@ -342,25 +236,25 @@ def parse_intensity(value: object) -> Intensity:
         return value
     remedy = (
         f"Expected kind: {', '.join(_KINDS)}, for instance {{kind: window, low: -1350, high: 150}} "
-        "or {kind: window, center: -600, width: 1500}."
+        "or {kind: window, center: -600, width: 1500}; or the name of a window: "
+        f"{', '.join(WINDOWS_HU)}."
     )
     if isinstance(value, str):
-        value = {"kind": value}
+        value = {"name": value} if value in WINDOWS_HU else {"kind": value}
     if not isinstance(value, Mapping):
         raise PreprocessingError(f"intensity is {value!r}, not a mapping. {remedy}")
     settings = {str(key): item for key, item in value.items()}
-    kind = settings.pop("kind", "window" if settings else None)
+    kind = settings.pop("kind", _unsaid_kind(settings))
     if not isinstance(kind, str) or kind not in _KINDS:
         raise PreprocessingError(f"intensity.kind is {kind!r}. {remedy}")
-    if kind == "window" and set(settings) == {"center", "width"}:
-        return Window.from_center_width(settings["center"], settings["width"])
-    if kind == "window" and set(settings) == {"name"}:
-        return Window.named(str(settings["name"]))
+    if kind == "window" and set(settings) in ({"center", "width"}, {"name"}):
+        return read_window(settings)
     chosen = _KINDS[kind]
     known = [field.name for field in fields(chosen)]
     faults = [f"unknown setting {key!r}" for key in settings if key not in known]
-    if kind in ("window", "scale"):
-        faults += [f"missing setting {key!r}" for key in known if key not in settings]
+    faults += [
+        f"missing setting {key!r}" for key in known if key in _REQUIRED and key not in settings
+    ]
     if faults:
         pairs = " (or center and width, or name)" if kind == "window" else ""
         raise_faults(
@@ -369,4 +263,12 @@ def parse_intensity(value: object) -> Intensity:
             faults,
             f"{kind} takes {', '.join(known) or 'no settings'}{pairs}.",
         )
+    if chosen is WindowChannels:
+        return WindowChannels.read(settings["windows"])
     return chosen(**settings)
+
+
+def _unsaid_kind(settings: Mapping[str, object]) -> str | None:
+    if not settings:
+        return None
+    return "window_channels" if "windows" in settings else "window"

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, get_args
+from math import prod
+from typing import Any, Literal, TypeGuard, get_args
 
 import numpy as np
 
 from voxgraft.errors import PreprocessingError, raise_faults
-from voxgraft.transforms.geometry import (
-    MAX_VOXELS,
-    Interpolation,
-    crop_or_pad,
-    name_of,
-    orient,
-    resample,
-)
+from voxgraft.transforms.checks import is_number, is_whole
+from voxgraft.transforms.geometry import crop_or_pad, name_of, orient
+from voxgraft.transforms.hu_windows import Window, WindowChannels
 from voxgraft.transforms.intensity import (
     Intensity,
     MinMax,
     Scale,
-    Window,
     intensity_to_dict,
     parse_intensity,
 )
-from voxgraft.types import Json, Size3, Spacing3
+from voxgraft.transforms.resampling import MAX_VOXELS, Interpolation, resample
+from voxgraft.types import Json, PartialSize3, PartialSpacing3, Size3, Spacing3
 from voxgraft.volumes import Volume
 
 PREPROCESSING_VERSION = 1
@@ -33,15 +29,20 @@ PREPROCESSING_VERSION = 1
 
 Storage = Literal["float16", "float32", "uint8", "uint16"]
 
+_AXES = ("depth", "height", "width")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
     """How scans are made ready, once, before training.
 
     Attributes:
-        spacing_mm: (depth, height, width) to resample to; None keeps each scan's own.
+        spacing_mm: (depth, height, width) to resample to; None keeps each scan's own, for an
+            axis or for all.
+        resize_voxels: (depth, height, width) to resample to, whatever that is in mm; the field
+            of view stays. None leaves an axis, or all. An axis takes this or ``spacing_mm``.
         size_voxels: (depth, height, width) to crop and pad to, around the center; None keeps
-            the size.
+            the size, of an axis or of all.
         intensity: What becomes of the values.
         interpolation: ``"linear"`` (with averaging where the grid gets coarser) or ``"nearest"``.
         background: The normalized value that padding has. None: 0 for a window, min-max and
@@ -54,8 +55,9 @@ class Preprocessing:
         PreprocessingError: If a setting is impossible; all such settings are named.
     """
 
-    spacing_mm: Spacing3 | None = None
-    size_voxels: Size3 | None = None
+    spacing_mm: PartialSpacing3 | None = None
+    resize_voxels: PartialSize3 | None = None
+    size_voxels: PartialSize3 | None = None
     intensity: Intensity = field(default_factory=MinMax)
     interpolation: Interpolation = "linear"
     background: float | None = None
@@ -63,10 +65,11 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         _raise_faults(_setting_faults(vars(self)))
-        if self.spacing_mm is not None:
-            object.__setattr__(self, "spacing_mm", tuple(float(mm) for mm in self.spacing_mm))
-        if self.size_voxels is not None:
-            object.__setattr__(self, "size_voxels", tuple(int(n) for n in self.size_voxels))
+        for name, number in (("spacing_mm", float), ("resize_voxels", int), ("size_voxels", int)):
+            triple = getattr(self, name)
+            if triple is not None:
+                clean = tuple(None if value is None else number(value) for value in triple)
+                object.__setattr__(self, name, None if clean == (None,) * 3 else clean)
         if self.background is not None:
             object.__setattr__(self, "background", float(self.background))
 
@@ -74,6 +77,7 @@ class Preprocessing:
         """Return the complete settings as JSON; :meth:`from_dict` reads them again."""
         return {
             "spacing_mm": None if self.spacing_mm is None else list(self.spacing_mm),
+            "resize_voxels": None if self.resize_voxels is None else list(self.resize_voxels),
             "size_voxels": None if self.size_voxels is None else list(self.size_voxels),
             "intensity": intensity_to_dict(self.intensity),
             "interpolation": self.interpolation,
@@ -109,17 +113,40 @@ class Preprocessing:
         """Return the steps in words, one a line."""
         lines = ["orient to RAS+ (depth to superior, height to anterior, width to right)"]
         if self.spacing_mm is not None:
-            lines.append(f"resample to {_times(self.spacing_mm)} mm, {self.interpolation}")
+            lines.append(f"resample{_to(self.spacing_mm)} mm, {self.interpolation}")
+        if self.resize_voxels is not None:
+            lines.append(
+                f"resample{_to(self.resize_voxels)} voxels, {self.interpolation}, "
+                "keeping the field of view"
+            )
         lines.append(self.intensity.describe())
         if self.size_voxels is not None:
             background = self.fixed_background
             fill = "the volume's minimum" if background is None else f"{background:g}"
             lines.append(
-                f"crop and pad to {_times(self.size_voxels)} voxels around the center, "
-                f"padding with {fill}"
+                f"crop and pad{_to(self.size_voxels)} voxels around the center, padding with {fill}"
             )
         lines.append(f"store as {self.storage}")
         return "\n".join(lines)
+
+    @property
+    def fixed_spacing_mm(self) -> Spacing3 | None:
+        """(depth, height, width) of every volume; None where scans keep theirs along an axis."""
+        if self.spacing_mm is None:
+            return None
+        depth, height, width = self.spacing_mm
+        if depth is None or height is None or width is None:
+            return None
+        return depth, height, width
+
+    @property
+    def known_size_voxels(self) -> PartialSize3 | None:
+        """(depth, height, width) of every volume; None along axes where scans keep theirs."""
+        none = (None, None, None)
+        pairs = zip(self.size_voxels or none, self.resize_voxels or none, strict=True)
+        depth, height, width = (resized if cut is None else cut for cut, resized in pairs)
+        known = depth, height, width
+        return None if known == none else known
 
     @property
     def fixed_background(self) -> float | None:
@@ -152,11 +179,15 @@ def preprocess(volume: Volume, preprocessing: Preprocessing) -> Volume:
     where = name_of(volume)
     _check_finite(volume.voxels, where)
     turned = orient(volume)
-    if preprocessing.spacing_mm is not None:
-        turned = resample(turned, preprocessing.spacing_mm, preprocessing.interpolation)
+    turned = resample(
+        turned,
+        preprocessing.spacing_mm,
+        preprocessing.interpolation,
+        size_voxels=preprocessing.resize_voxels,
+    )
     intensity = preprocessing.intensity
-    size = preprocessing.size_voxels
-    if size is not None and isinstance(intensity, Window | Scale):
+    size = _own_where_none(preprocessing.size_voxels, turned.shape)
+    if size is not None and isinstance(intensity, Window | WindowChannels | Scale):
         # Values depend on nothing but themselves: only those that stay need to be computed.
         depth, height, width = (min(pair) for pair in zip(size, turned.shape, strict=True))
         turned = crop_or_pad(turned, (depth, height, width))
@@ -169,6 +200,15 @@ def preprocess(volume: Volume, preprocessing: Preprocessing) -> Volume:
     if np.may_share_memory(voxels, volume.voxels):
         voxels = voxels.copy()
     return replace(result, voxels=voxels)
+
+
+def _own_where_none(size: PartialSize3 | None, own: Size3) -> Size3 | None:
+    if size is None:
+        return None
+    depth, height, width = (
+        mine if wanted is None else wanted for wanted, mine in zip(size, own, strict=True)
+    )
+    return depth, height, width
 
 
 def _float32(voxels: Any) -> Any:
@@ -197,17 +237,7 @@ def _names() -> list[str]:
     return [each.name for each in fields(Preprocessing)]
 
 
-def _is_number(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        return False
-    return bool(-1e30 < value < 1e30)
-
-
-def _is_integer(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def _is_triple(value: object) -> bool:
+def _is_triple(value: object) -> TypeGuard[Sequence[object]]:
     return isinstance(value, tuple | list) and len(value) == 3
 
 
@@ -216,28 +246,44 @@ def _setting_faults(values: Mapping[str, Any]) -> list[str]:
     faults = []
     spacing = values.get("spacing_mm")
     if spacing is not None and not (
-        _is_triple(spacing) and all(_is_number(mm) and 1e-3 <= mm <= 1e3 for mm in spacing)
+        _is_triple(spacing)
+        and all(mm is None or (is_number(mm) and 1e-3 <= mm <= 1e3) for mm in spacing)
     ):
         faults.append(
             f"spacing_mm is {spacing!r}. Expected three numbers (depth, height, width) between "
-            "0.001 and 1000 mm."
+            "0.001 and 1000 mm; null for an axis keeps each scan's own."
         )
-    size = values.get("size_voxels")
-    if size is not None:
-        if not (_is_triple(size) and all(_is_integer(n) and n >= 1 for n in size)):
+    for name in ("resize_voxels", "size_voxels"):
+        size = values.get(name)
+        if size is None:
+            continue
+        if not (_is_triple(size) and all(n is None or (is_whole(n) and n >= 1) for n in size)):
             faults.append(
-                f"size_voxels is {size!r}. Expected three whole numbers (depth, height, width), "
-                "each at least 1."
+                f"{name} is {size!r}. Expected three whole numbers (depth, height, width), "
+                "each at least 1; null for an axis keeps each scan's own."
             )
-        elif int(size[0]) * int(size[1]) * int(size[2]) > MAX_VOXELS:
-            faults.append(f"size_voxels is {size!r}. Expected at most {MAX_VOXELS:,} voxels.")
+        elif prod(int(n) for n in size if is_whole(n)) > MAX_VOXELS:
+            faults.append(f"{name} is {size!r}. Expected at most {MAX_VOXELS:,} voxels.")
+    resized = values.get("resize_voxels")
+    if _is_triple(spacing) and _is_triple(resized):
+        both = [
+            axis
+            for axis, mm, n in zip(_AXES, spacing, resized, strict=True)
+            if mm is not None and n is not None
+        ]
+        if both:
+            faults.append(
+                f"spacing_mm and resize_voxels are both given for {_and(both)}. Expected one of "
+                "them for an axis, and null in the other."
+            )
     intensity = values.get("intensity", MinMax())
     if not isinstance(intensity, Intensity):
         faults.append(
-            f"intensity is {intensity!r}. Expected Window, MinMax, ZScore, Scale or Keep."
+            f"intensity is {intensity!r}. Expected Window, WindowChannels, MinMax, ZScore, "
+            "Scale or Keep."
         )
     background = values.get("background")
-    if background is not None and not (_is_number(background)):
+    if background is not None and not is_number(background):
         faults.append(f"background is {background!r}. Expected a finite number, or nothing.")
     for key, choices in (("interpolation", Interpolation), ("storage", Storage)):
         if key in values and values[key] not in get_args(choices):
@@ -256,5 +302,13 @@ def _raise_faults(faults: list[str]) -> None:
         )
 
 
-def _times(values: tuple[float, ...]) -> str:
-    return " × ".join(f"{value:g}" for value in values)
+def _to(values: Sequence[float | None]) -> str:
+    """Return " to 2 × 1 × 1", naming the axes where not all have a value."""
+    chosen = [(axis, value) for axis, value in zip(_AXES, values, strict=True) if value is not None]
+    numbers = " × ".join(f"{value:g}" for _, value in chosen)
+    named = f" {_and([axis for axis, _ in chosen])}" if len(chosen) < len(_AXES) else ""
+    return f"{named} to {numbers}"
+
+
+def _and(words: list[str]) -> str:
+    return " and ".join(words) if len(words) < 3 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -49,6 +49,8 @@ class Card:
     report: Json | None = None
     """The GraftReport; None from scratch."""
     window_hu: tuple[float, float] | None = None
+    channel_windows_hu: tuple[tuple[float, float], ...] = ()
+    """Bounds of each channel, where a scan was seen through several windows at once."""
     spacing_mm: tuple[float, float, float] | None = None
     tensor_digests: Mapping[str, str] = field(default_factory=dict)
     """Digest of each tensor in the file; set by :func:`save_weights`."""
@@ -153,7 +155,7 @@ def load_card(place: str | Path) -> Card:
 
 
 def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(_tuple(item) for item in value) if isinstance(value, list) else value
 
 
 def card_source(folder: Path) -> Source:
@@ -175,6 +177,7 @@ def card_source(folder: Path) -> Source:
             mean=card.input_mean,
             sd=card.input_sd,
             window_hu=card.window_hu,
+            channel_windows_hu=card.channel_windows_hu,
             spacing_mm=card.spacing_mm,
         ),
         architecture=card.model,

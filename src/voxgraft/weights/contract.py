@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from voxgraft.types import Size3, Spacing3
+from voxgraft.types import PartialSize3, PartialSpacing3
 from voxgraft.weights.source import InputContract
 
 _SAME_SPACING = 0.1
@@ -22,10 +23,12 @@ class GivenInput:
     ``"raw"``: numbers as they stand in the file."""
     window_hu: tuple[float, float] | None = None
     """Hounsfield units that were mapped to 0 and 1; None if each volume had bounds of its own."""
-    spacing_mm: Spacing3 | None = None
-    """None: each scan keeps its own."""
-    size_voxels: Size3 | None = None
-    """None: each scan keeps its own."""
+    channel_windows_hu: tuple[tuple[float, float], ...] = ()
+    """Such bounds of each channel of a scan, where each has its own; ``window_hu`` is None."""
+    spacing_mm: PartialSpacing3 | None = None
+    """None, for an axis or all: each scan keeps its own."""
+    size_voxels: PartialSize3 | None = None
+    """None, for an axis or all: each scan keeps its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,18 +130,19 @@ def _intensity(contract: InputContract, given: GivenInput) -> Finding:
             f"[{low:g}, {high:g}]. `preprocessing.intensity: z_score` is as in training"
         )
         return Finding(what="intensity", differs=True, text=text)
-    if contract.window_hu is not None and given.window_hu is None:
-        low, high = contract.window_hu
+    theirs = contract.channel_windows_hu or _once(contract.window_hu)
+    ours = given.channel_windows_hu or _once(given.window_hu)
+    if theirs and not ours:
         text = (
             f"trained on {expected}; each volume here has bounds of its own, so that a tissue's "
-            f"value varies. For CT set preprocessing.intensity to the window {low:g} to {high:g}"
+            f"value varies. For CT set preprocessing.intensity to {_setting(theirs)}"
         )
         return Finding(what="intensity", differs=True, text=text)
-    if contract.window_hu is not None and contract.window_hu != given.window_hu:
-        assert given.window_hu is not None
+    if theirs and ours != theirs and {*ours, *theirs} != {theirs[0]}:
+        one = "the window here is" if len(ours) == 1 else "the channels' windows here are"
         text = (
-            f"trained on {expected}; the window here is {given.window_hu[0]:g} to "
-            f"{given.window_hu[1]:g} HU, which gives each tissue another value"
+            f"trained on {expected}; {one} {_listed(ours)} HU, which gives each tissue another "
+            "value"
         )
         return Finding(what="intensity", differs=True, text=text)
     text = f"{expected}; the volumes are in [0, 1], the source's mean and sd are applied"
@@ -149,11 +153,23 @@ def _expected(contract: InputContract) -> str:
     if contract.z_score:
         return "scans standardized one by one"
     low, high = contract.value_range
-    if contract.window_hu is None:
+    windows = contract.channel_windows_hu or _once(contract.window_hu)
+    if not windows:
         return f"values from {low:g} to {high:g}"
-    return (
-        f"{contract.window_hu[0]:g} to {contract.window_hu[1]:g} HU mapped to {low:g} to {high:g}"
-    )
+    each = ", a channel each," if len(windows) > 1 else ""
+    return f"{_listed(windows)} HU{each} mapped to {low:g} to {high:g}"
+
+
+def _once(bounds: tuple[float, float] | None) -> tuple[tuple[float, float], ...]:
+    return () if bounds is None else (bounds,)
+
+
+def _listed(windows: tuple[tuple[float, float], ...]) -> str:
+    return " and ".join(f"{low:g} to {high:g}" for low, high in windows)
+
+
+def _setting(windows: tuple[tuple[float, float], ...]) -> str:
+    return f"the window{'s' if len(windows) > 1 else ''} {_listed(windows)}"
 
 
 def _spacing(contract: InputContract, given: GivenInput) -> list[Finding]:
@@ -161,18 +177,23 @@ def _spacing(contract: InputContract, given: GivenInput) -> list[Finding]:
     if expected is None:
         return []
     shown = _times(expected)
-    if given.spacing_mm is None:
+    own = given.spacing_mm or (None, None, None)
+    ratios = [
+        None if ours is None else ours / theirs for ours, theirs in zip(own, expected, strict=True)
+    ]
+    known = [ratio for ratio in ratios if ratio is not None]
+    if not known:
         text = (
             f"trained at {shown} mm; each scan here keeps its own spacing. "
             f"Set preprocessing.spacing_mm"
         )
         return [Finding(what="spacing", differs=True, text=text)]
-    ratios = [own / theirs for own, theirs in zip(given.spacing_mm, expected, strict=True)]
-    if all(abs(ratio - 1) <= _SAME_SPACING for ratio in ratios):
+    if len(known) == 3 and all(abs(ratio - 1) <= _SAME_SPACING for ratio in known):
         return [Finding(what="spacing", differs=False, text=f"{shown} mm, as in training")]
+    larger = tuple(None if ratio is None else 1 / ratio for ratio in ratios)
     text = (
-        f"trained at {shown} mm, the volumes are at {_times(given.spacing_mm)} mm: what is in them "
-        f"looks {_times(tuple(1 / ratio for ratio in ratios))} times as large"
+        f"trained at {shown} mm, the volumes are at {_times(own)} mm: what is in them "
+        f"looks {_times(larger, unknown='?')} times as large"
     )
     return [Finding(what="spacing", differs=True, text=text)]
 
@@ -183,12 +204,15 @@ def _size(contract: InputContract, given: GivenInput) -> list[Finding]:
         return []
     unit = "pixels" if len(expected) == 2 else "voxels"
     shown = f"{_times(expected)} {unit}"
-    if own is None:
+    seen = (own or (None, None, None))[-len(expected) :]
+    ratios = [
+        None if ours is None else ours / theirs for ours, theirs in zip(seen, expected, strict=True)
+    ]
+    known = [ratio for ratio in ratios if ratio is not None]
+    if own is None or not known:
         text = f"trained at {shown}; each scan here keeps its own size"
         return [Finding(what="size", differs=True, text=text)]
-    seen = own[-len(expected) :]
-    ratios = [ours / theirs for ours, theirs in zip(seen, expected, strict=True)]
-    if all(1 / _OTHER_SIZE <= ratio <= _OTHER_SIZE for ratio in ratios):
+    if len(known) == len(ratios) and all(1 / _OTHER_SIZE <= r <= _OTHER_SIZE for r in known):
         text = f"{_times(own)} voxels, near the {shown} of the training"
         return [Finding(what="size", differs=False, text=text)]
     text = (
@@ -198,5 +222,6 @@ def _size(contract: InputContract, given: GivenInput) -> list[Finding]:
     return [Finding(what="size", differs=True, text=text)]
 
 
-def _times(values: tuple[float, ...]) -> str:
-    return " × ".join(f"{value:.3g}" for value in values)
+def _times(values: Sequence[float | None], unknown: str = "own") -> str:
+    """Return "2 × 1 × 1"; an axis along which each scan has its own value is unknown."""
+    return " × ".join(unknown if value is None else f"{value:.3g}" for value in values)

@@ -77,6 +77,8 @@ class InputContract:
     """Range of the intensities before mean and sd."""
     window_hu: tuple[float, float] | None = None
     """Hounsfield units ``(low, high)`` that were mapped to ``value_range``; None if not CT."""
+    channel_windows_hu: tuple[tuple[float, float], ...] = ()
+    """Such bounds of each channel, where each had a window of its own; ``window_hu`` is None."""
     size: tuple[int, ...] | None = None
     """Size in pixels or voxels that the weights were trained at; None if not fixed."""
     spacing_mm: Spacing3 | None = None
