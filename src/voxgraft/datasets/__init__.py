@@ -4,7 +4,10 @@ from voxgraft.datasets.audit import Fault, check_table
 from voxgraft.datasets.importers import (
     import_folder_per_class,
     import_lidc,
+    import_lidc_studies,
     import_medmnist,
+    import_rsna_pe,
+    import_studies,
 )
 from voxgraft.datasets.slice_labels import SliceLabels, read_slice_labels, write_slice_labels
 from voxgraft.datasets.splits import split_table
@@ -25,7 +28,10 @@ __all__ = [
     "check_windows",
     "import_folder_per_class",
     "import_lidc",
+    "import_lidc_studies",
     "import_medmnist",
+    "import_rsna_pe",
+    "import_studies",
     "nested_subsets",
     "pool_windows",
     "read_slice_labels",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from voxgraft.datasets.slice_audit import look_at_slice_labels
 from voxgraft.datasets.strata import patient_strata
 from voxgraft.datasets.table import SPLITS, Table
 from voxgraft.datasets.target import Target
@@ -70,6 +71,11 @@ def check_table(
     looks = look_at_images(table, read_voxels=read_voxels, jobs=jobs, on_progress=on_progress)
     found += list(_images(looks)) + list(_channels(looks))
     found += list(_doubles(table, looks, target, "voxels" if read_voxels else "file"))
+    depths = {look.case_id: look.depth for look in looks if look.depth}
+    found += [
+        Fault("slice_labels", where, message, "notice" if is_notice else "fault")
+        for where, message, is_notice in look_at_slice_labels(table, target, depths)
+    ]
     return sorted(found, key=lambda fault: fault.severity == "notice")
 
 

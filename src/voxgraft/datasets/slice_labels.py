@@ -10,7 +10,6 @@ row with an empty ``slice``.
 from __future__ import annotations
 
 import csv
-import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
+from voxgraft.datasets.csv_rows import Rows, read_rows
 from voxgraft.datasets.table import Table
 from voxgraft.errors import TableError, raise_faults
 from voxgraft.files import atomic_path
@@ -158,19 +158,17 @@ def read_slice_labels(
     if COLUMN not in table.frame:
         return None
     path = _sidecar(table)
-    header, rows = _rows(path)
+    found = read_rows(path, _REMEDY)
     wanted = tuple(columns)
-    missing = [name for name in ("case_id", "slice", *wanted) if name not in header]
-    double = sorted({name for name in header if header.count(name) > 1})
-    if missing or double or not wanted:
-        lack = f"has no column {', '.join(map(repr, missing))}" if missing else ""
-        twice = f"has the column {', '.join(map(repr, double))} twice" if double else ""
-        what = "; ".join(text for text in (lack, twice) if text) or "is asked for no target column"
+    missing = [name for name in ("case_id", "slice", *wanted) if name not in found.header]
+    if missing or not wanted:
+        lack = f"has no column {', '.join(map(repr, missing))}"
         raise TableError(
-            f"{path}, line 1: {what}; found {', '.join(header)}. "
-            f"Expected case_id, slice and a column of 0 and 1 for each target. {_REMEDY}"
+            f"{path}, line 1: {lack if missing else 'is asked for no target column'}; found "
+            f"{', '.join(found.header)}. Expected case_id, slice and a column of 0 and 1 for each "
+            f"target. {_REMEDY}"
         )
-    return _parsed(path, header, rows, wanted, frozenset(table.case_ids), subset)
+    return _parsed(path, found, wanted, frozenset(table.case_ids), subset)
 
 
 def sidecar_columns(table: Table) -> tuple[str, ...]:
@@ -179,30 +177,31 @@ def sidecar_columns(table: Table) -> tuple[str, ...]:
     Raises:
         TableError: If the table does not name one file, or it cannot be read.
     """
-    header, _ = _rows(_sidecar(table))
-    return tuple(name for name in header if name not in ("case_id", "slice"))
+    found = read_rows(_sidecar(table), _REMEDY)
+    return tuple(name for name in found.header if name not in ("case_id", "slice"))
 
 
 def _parsed(
     path: Path,
-    header: list[str],
-    rows: list[tuple[int, list[str]]],
+    found: Rows,
     columns: tuple[str, ...],
     case_ids: frozenset[str],
     subset: bool,
 ) -> SliceLabels:
     faults: list[str] = []
+    remedy = _REMEDY
     marked: dict[str, dict[int, tuple[bool, ...]]] = {}
     lines: dict[tuple[str, int | None], int] = {}
-    places = [header.index(name) for name in ("case_id", "slice", *columns)]
-    for line, row in rows:
-        if len(row) != len(header):
-            faults.append(f"line {line}: has {len(row)} cells, the header has {len(header)}")
+    places = [found.header.index(name) for name in ("case_id", "slice", *columns)]
+    for line, row in found.rows:
+        if len(row) != len(found.header):
+            faults.append(f"line {line}: has {len(row)} cells, the header has {len(found.header)}")
             continue
         case_id, slice_text, *values = (row[place].strip() for place in places)
         if case_id not in case_ids:
             if not (subset and case_id):
                 faults.append(f"line {line}: case {case_id!r} is not in the table")
+                remedy = f"{_REMEDY} A table that was cut down needs a file that is, too."
             continue
         if slice_text and not _NUMBER.fullmatch(slice_text):
             faults.append(
@@ -231,7 +230,7 @@ def _parsed(
         for case_id in sorted(unannotated & set(marked))
     ]
     if faults:
-        raise_faults(TableError, f"{path}: slice labels cannot be used", faults, _REMEDY)
+        raise_faults(TableError, f"{path}: slice labels cannot be used", faults, remedy)
     return SliceLabels(columns, path, marked, unannotated, case_ids)
 
 
@@ -251,23 +250,6 @@ def _sidecar(table: Table) -> Path:
             "a row with an empty slice)."
         )
     return table.root / found[0]
-
-
-def _rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Return the header, and each row with the number of its last line."""
-    if not path.is_file():
-        raise TableError(f"{path}: no such file of slice labels. {_REMEDY}")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        first = text.partition("\n")[0]
-        separator = max(",;\t", key=first.count)
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-        rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise TableError(f"{path}: cannot be read as CSV (UTF-8): {error}. {_REMEDY}") from error
-    if not rows:
-        raise TableError(f"{path}: is empty; expected a header case_id, slice, … {_REMEDY}")
-    return [name.strip() for name in rows[0][1]], rows[1:]
 
 
 def _slices(places: Sequence[int]) -> str:

@@ -45,12 +45,14 @@ class Look:
         channels: Number of channels; 0 if the scan cannot be read.
         sha256: Hash of voxels in RAS+ order; without voxels, of the resolved path; empty if the
             scan cannot be read.
+        depth: Slices along the first axis; 0 if the scan cannot be read.
     """
 
     case_id: str
     findings: tuple[tuple[str, str, bool], ...]
     channels: int = 0
     sha256: str = ""
+    depth: int = 0
 
 
 def look_at_images(
@@ -113,7 +115,7 @@ def _look(case_id: str, root: Path, image: str, read_voxels: bool) -> Look:
             header = read_header(path)
             notes = tuple(("geometry", _sentence(note), True) for note in header.notes)
             place = hashlib.sha256(str(path.resolve()).encode()).hexdigest()
-            return Look(case_id, notes, header.channels, place)
+            return Look(case_id, notes, header.channels, place, header.shape[0])
         volume = read_volume(path)
     except VolumeError as error:
         kind = next(name for cls, name in _KINDS if isinstance(error, cls))
@@ -123,9 +125,8 @@ def _look(case_id: str, root: Path, image: str, read_voxels: bool) -> Look:
     if low == high:
         message = f"All voxels are {float(low):g}: the scan is empty. Check the export."
         findings.append(("constant_voxels", message, True))
-    return Look(
-        case_id, tuple(findings), volume.channels, voxel_sha256(volume.voxels, volume.affine)
-    )
+    digest = voxel_sha256(volume.voxels, volume.affine)
+    return Look(case_id, tuple(findings), volume.channels, digest, volume.shape[0])
 
 
 def _sentence(note: str) -> str:

@@ -2,6 +2,16 @@
 
 from voxgraft.datasets.importers.folder_per_class import import_folder_per_class
 from voxgraft.datasets.importers.lidc import import_lidc
+from voxgraft.datasets.importers.lidc_studies import import_lidc_studies
 from voxgraft.datasets.importers.medmnist import import_medmnist
+from voxgraft.datasets.importers.rsna_pe import import_rsna_pe
+from voxgraft.datasets.importers.studies import import_studies
 
-__all__ = ["import_folder_per_class", "import_lidc", "import_medmnist"]
+__all__ = [
+    "import_folder_per_class",
+    "import_lidc",
+    "import_lidc_studies",
+    "import_medmnist",
+    "import_rsna_pe",
+    "import_studies",
+]

@@ -14,7 +14,8 @@ import pandas as pd
 
 from voxgraft.datasets.importers.folder import ImportFolder, Progress, run_jobs
 from voxgraft.datasets.importers.lidc_ct import ct_cube, find_series
-from voxgraft.datasets.importers.lidc_database import RATINGS, READERS, Nodule, read_nodules
+from voxgraft.datasets.importers.lidc_database import read_nodules
+from voxgraft.datasets.importers.lidc_nodules import RATINGS, READERS, Nodule
 from voxgraft.datasets.importers.lidc_shapes import as_uint8, nodule_shape, shape_cube
 from voxgraft.datasets.importers.size_matching import match_by_size
 from voxgraft.datasets.table import Table

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int16
 from voxgraft.datasets.importers.lidc_shapes import averaging_weights, separable
 from voxgraft.errors import TableError, VolumeError
 from voxgraft.types import Size3
-from voxgraft.volumes import Volume, series_uid
+from voxgraft.volumes import TILT_NOTE, Volume, series_uid
 
 AIR_HU = -1024
 """What stands outside the scan, and the lowest value kept (scanners mark outside with -2000)."""
@@ -60,7 +60,7 @@ def ct_cube(
         HU, and (x, y, z) of the nodule's center in mm, RAS+.
 
     Raises:
-        VolumeError: If the scan is oblique, or does not reach the nodule's slices.
+        VolumeError: If the scan is oblique or tilted, or does not reach the nodule's slices.
     """
     matrix = volume.affine.matrix
     unit = volume.affine.direction
@@ -68,6 +68,11 @@ def ct_cube(
         raise VolumeError(
             f"{volume.path}: is oriented {volume.affine.orientation} with oblique or other axes; "
             "expected axial slices, as LIDC-IDRI has them. Is it the scan of the annotations?"
+        )
+    if any(note.startswith(TILT_NOTE) for note in volume.notes):
+        raise VolumeError(
+            f"{volume.path}: its gantry was tilted, so that its pixels are not where the outlines "
+            "count them. Leave the scan out."
         )
     z_mm, row, column = center
     level = (z_mm - matrix[2, 3]) / matrix[2, 0]

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from voxgraft.datasets.importers.lidc_database import Annotation, Contour, Nodule
+from voxgraft.datasets.importers.lidc_nodules import Annotation, Contour, Nodule
 from voxgraft.types import Size3
 
 _MAX_GAP = 1.5
