@@ -1,7 +1,7 @@
-"""Videos of known frames, made by PyAV."""
+"""Videos of known frames, and a file without any."""
 
+import importlib.util
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -10,51 +10,25 @@ import pytest
 
 MakeVideo = Callable[..., Path]
 
-
-def pattern(frames: int, height: int, width: int) -> np.ndarray:
-    """A bright square that moves over a ramp: (frames, height, width, 3), uint8."""
-    rows, columns = np.mgrid[:height, :width]
-    pictures = np.zeros((frames, height, width, 3), np.uint8)
-    pictures[..., 0] = 60 + 100 * columns / width
-    pictures[..., 1] = 40 + 120 * rows / height
-    for number, picture in enumerate(pictures):
-        picture[..., 2] = 30 + 7 * number % 200
-        top, left = 3 * number % (height - 12), 5 * number % (width - 12)
-        picture[top : top + 10, left : left + 10] = 230
-    return pictures
+_spec = importlib.util.spec_from_file_location("films", Path(__file__).with_name("films.py"))
+films = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(films)
 
 
 @pytest.fixture(scope="session")
 def make_video(tmp_path_factory: pytest.TempPathFactory) -> MakeVideo:
+    """Return a maker of videos of the pattern, each in a folder of its own."""
+
     def make(
         name: str,
         codec: str = "libx264",
         *,
         frames: int = 60,
         size: tuple[int, int] = (48, 64),
-        rate: int = 25,
-        times_ms: list[int] | None = None,
-        pixels: str = "yuv420p",
-        title: str = "",
-        muxer: dict[str, str] | None = None,
-        **options: str,
+        **options: object,
     ) -> Path:
         path = tmp_path_factory.mktemp("video") / name
-        with av.open(str(path), "w", options=muxer or {}) as container:
-            if title:
-                container.metadata["title"] = title
-            stream = container.add_stream(codec, rate=rate, options=options)
-            stream.height, stream.width = size
-            stream.pix_fmt = pixels
-            if times_ms is not None:
-                stream.codec_context.time_base = Fraction(1, 1000)
-            for number, picture in enumerate(pattern(frames, *size)):
-                frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=pixels)
-                if times_ms is not None:
-                    frame.pts, frame.time_base = times_ms[number], Fraction(1, 1000)
-                container.mux(stream.encode(frame))
-            container.mux(stream.encode())
-        return path
+        return films.write_video(path, films.pattern(frames, *size), codec, **options)
 
     return make
 

@@ -150,3 +150,9 @@ def test_impossible_clips_are_refused(make_video: MakeVideo, times) -> None:
         read_clip(path, times)
     with pytest.raises(VideoError, match="frames of 0 x 5 pixels"):
         read_clip(path, [0.0], size_pixels=(0, 5))
+
+
+def test_a_file_is_entered_again_after_a_gap(make_video: MakeVideo) -> None:
+    path = make_video("a.mp4", rate=2, g="8")
+    times = np.array([29.0, 0.3, 14.6, 15.1])
+    np.testing.assert_array_equal(read_clip(path, times), shown(path, times))

@@ -89,7 +89,5 @@ def test_impossible_settings_are_named_together() -> None:
         Clips(frames=0, stride=True, rate_fps=-1.0, short_side=(200, 180), flip="yes")  # type: ignore[arg-type]
     for part in ("frames is 0", "stride is True", "rate_fps is -1.0", "low and high", "flip is"):
         assert part in str(error.value)
-    with pytest.raises(
-        RecipeError, match=r"do not fit in\. Expected a short side of at least"
-    ):
+    with pytest.raises(RecipeError, match=r"do not fit in\. Expected a short side of at least"):
         Clips(size_pixels=300)

@@ -1,11 +1,13 @@
 """Batches for the training loop, made ahead of it: volumes, windows of studies, clips of videos."""
 
+from voxgraft.feeds.clips import ClipFeed
 from voxgraft.feeds.prefetch import Batch, Feed, float64_array
 from voxgraft.feeds.volumes import VolumeFeed
 from voxgraft.feeds.windows import WindowFeed, cut_windows, stored_slice_labels
 
 __all__ = [
     "Batch",
+    "ClipFeed",
     "Feed",
     "VolumeFeed",
     "WindowFeed",

@@ -27,6 +27,8 @@ _SKIPPING = ("h264", "hevc", "mpeg4")
 
 _STEPS_BACK_S: tuple[float | None, ...] = (0.0, 2.0, 8.0, None)
 """How long before the first wanted frame a key frame is looked for; None is from the beginning."""
+_FAR_S = 10.0
+"""Between times further apart, the file is entered again."""
 _ROUNDING = 1e-3
 """In ticks: a time that lies this little before a frame's is meant to be its."""
 
@@ -42,9 +44,10 @@ def read_clip(
 
     The frame shown at a time is the last one whose presentation time is not after it, so videos
     of variable frame rate need no other treatment. The file is entered at the key frame before
-    the first time and decoded from there (MPEG program and transport streams from their
-    beginning). AVI files do not know when frames are presented: there, frames are taken to be
-    shown when they are decoded, which is a few frames late if the codec reorders them.
+    the first time, and again after a gap of more than 10 s, and decoded from there; MPEG program
+    and transport streams are decoded from their beginning. AVI files do not know when frames are
+    presented: there, frames are taken to be shown when they are decoded, which is a few frames
+    late if the codec reorders them.
 
     What the video does not have is filled from its neighbors: times before the first frame get
     the first, times after the last one the last, and where a frame is damaged or the file is cut
@@ -77,9 +80,25 @@ def read_clip(
             "Expected at least 1 along (height, width)."
         )
     wanted, places = np.unique(times, return_inverse=True)
+    parts: list[UInt8[np.ndarray, "n h w 3"]] = []
+    for near in np.split(wanted, np.flatnonzero(np.diff(wanted) > _FAR_S) + 1):
+        parts.append(_near_frames(path, near, size_pixels, threads))
+        size_pixels = parts[0].shape[1:3]
+    pictures = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    in_order = pictures if np.array_equal(wanted, times) else pictures[places]
+    return np.moveaxis(in_order, -1, 0)
+
+
+def _near_frames(
+    path: Path,
+    times_s: Float[np.ndarray, " n"],
+    size_pixels: tuple[int, int] | None,
+    threads: int,
+) -> UInt8[np.ndarray, "n h w 3"]:
+    """Read the frames shown at ascending times, decoding all that lies between them."""
     for back_s in _STEPS_BACK_S:
         with opened_video(path, threads) as video:
-            ticks = video.start + wanted / video.seconds_a_tick + _ROUNDING
+            ticks = video.start + times_s / video.seconds_a_tick + _ROUNDING
             if back_s is not None:
                 tick = int(ticks[0] - back_s / video.seconds_a_tick)
                 if not enter(video, tick):
@@ -87,8 +106,7 @@ def read_clip(
             frames = _frames(video, ticks, back_s is None)
             pictures = _pictures(frames, ticks, Painter(size_pixels), back_s is None)
         if pictures is not None:
-            in_order = pictures if np.array_equal(wanted, times) else pictures[places]
-            return np.moveaxis(in_order, -1, 0)
+            return pictures
     raise VideoError(
         f"{path}: not one frame can be decoded. It is damaged or cut short. Fetch it again, or "
         "leave it out."
