@@ -29,7 +29,8 @@ from torch.nn import functional
 from voxgraft.grafting import graft
 from voxgraft.models import Encoder, build_encoder
 from voxgraft.packages import PackageArchive, package_archive
-from voxgraft.transforms.geometry import Interpolation, orient, resample
+from voxgraft.transforms.geometry import orient
+from voxgraft.transforms.resampling import Interpolation, resample
 from voxgraft.volumes import Volume, read_label_map, read_volume
 from voxgraft.weights import SOURCES
 
