@@ -1,4 +1,4 @@
-"""Labels slice by slice: written, read back, every fault named with its line."""
+"""Labels slice by slice: written, read back, every fault named; and the audit of it."""
 
 import numpy as np
 import pandas as pd
@@ -8,12 +8,15 @@ from hypothesis import strategies as st
 
 from voxgraft.datasets import (
     Table,
+    Target,
+    check_table,
     read_slice_labels,
     read_table,
     write_slice_labels,
     write_table,
 )
 from voxgraft.errors import TableError
+from voxgraft.volumes import Affine, Volume, write_volume
 
 
 def table_of(folder, ids, sidecar="slice_labels.csv"):
@@ -118,7 +121,7 @@ def test_the_column_names_one_file(tmp_path):
         )
         is None
     )
-    with pytest.raises(TableError, match="no such file of slice labels"):
+    with pytest.raises(TableError, match=r"slice_labels\.csv: no such file\. Correct"):
         read_slice_labels(table_of(tmp_path, ["a"]), ["pe"])
     with pytest.raises(TableError, match="is empty for b"):
         read_slice_labels(table_of(tmp_path, ["a", "b"], ["s.csv", ""]), ["pe"])
@@ -140,3 +143,55 @@ def test_what_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(TableError, match="cannot be written"):
         write_slice_labels(tmp_path / "file" / "s.csv", ["pe"], {})
+
+
+@pytest.fixture
+def audited(tmp_path):
+    """Return an audit of three studies of four slices, with the sidecar of a test."""
+    for number in range(3):
+        voxels = np.random.default_rng(number).normal(0, 1, (1, 4, 5, 5)).astype(np.float32)
+        write_volume(Volume(voxels, Affine.from_spacing((1, 1, 1))), tmp_path / f"{number}.nii.gz")
+    frame = pd.DataFrame(
+        {
+            "case_id": ["a", "b", "c"],
+            "patient_id": ["a", "b", "c"],
+            "image": ["0.nii.gz", "1.nii.gz", "2.nii.gz"],
+            "pe": ["no", "yes", "yes"],
+            "left": ["yes", "no", "no"],
+            "slice_labels": "slice_labels.csv",
+        }
+    )
+    table = Table(frame, tmp_path)
+
+    def audit(text, target="pe", **options):
+        (tmp_path / "slice_labels.csv").write_text("case_id,slice,pe\n" + text)
+        chosen = Target.infer(frame, target) if target else None
+        found = check_table(table, chosen, **options)
+        return [fault for fault in found if fault.kind == "slice_labels"]
+
+    return audit
+
+
+def test_the_audit_holds_slice_labels_against_scans_and_studies(audited):
+    assert audited("b,1,1\nc,,\n") == []
+    beyond, negative, positive = audited("a,2,1\nb,4,1\nb,9,1\n")
+    assert (beyond.where, negative.where, positive.where) == ("case b", "case a", "case c")
+    assert "has rows for slices 4, 9, but its scan has 4 slices (0 to 3)" in beyond.message
+    assert "pe says 'no', but 1 of its slices are labelled positive" in negative.message
+    assert "pe says 'yes', but no slice is labelled positive" in positive.message
+    assert [fault.severity for fault in (beyond, negative, positive)] == [
+        "fault",
+        "fault",
+        "notice",
+    ]
+
+
+def test_the_audit_without_target_without_voxels_and_of_another_target(audited):
+    (beyond,) = audited("b,7,1\nc,0,1\n", target=None, read_voxels=False)
+    assert "its scan has 4 slices" in beyond.message
+    (other,) = audited("b,1,1\n", target="left")
+    assert other.severity == "notice"
+    assert "label pe slice by slice, not left" in other.message
+    (unknown,) = audited("z,1,1\n")
+    assert unknown.severity == "fault"
+    assert "line 2: case 'z' is not in the table" in unknown.message

@@ -199,8 +199,9 @@ def _add_rows(
     }
     nameless = 0
     for row, position in chosen.items():
-        patient = scans[position].patient if patients is None else patients[row].strip()
-        nameless += not patient and patients is None
+        said = "" if patients is None else patients[row].strip()
+        patient = said or scans[position].patient
+        nameless += not patient
         found.rows.append(
             {
                 "case_id": case_ids[row].strip(),
@@ -211,6 +212,6 @@ def _add_rows(
         )
     if nameless:
         found.notices.append(
-            f"{nameless} scans have no PatientID: each counts as a patient of its own. Where one "
+            f"{nameless} scan(s) without PatientID: each counts as a patient of its own. Where one "
             "patient has several scans, add a column patient_id"
         )

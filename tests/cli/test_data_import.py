@@ -1,0 +1,87 @@
+"""``voxgraft data import`` of studies, as a stranger meets it."""
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from voxgraft.cli import main as cli
+from voxgraft.datasets import read_table
+
+DATASETS = Path(__file__).parents[1] / "datasets"
+Verb = Callable[..., tuple[int, str, str]]
+
+
+def module(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, DATASETS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+@pytest.fixture
+def voxgraft(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Verb:
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["voxgraft", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.run()
+        said = capsys.readouterr()
+        return ended.value.code or 0, said.out, said.err  # type: ignore[return-value]
+
+    return run
+
+
+def test_rsna_pe(voxgraft: Verb, tmp_path: Path) -> None:
+    trees = module("dicom_trees")
+    studies = trees.make_rsna_tree(tmp_path, studies=3, slices=6, pixels=16, indeterminate=1)
+    out = tmp_path / "out"
+    code, said, told = voxgraft("data", "import", "rsna-pe", tmp_path, "--out", out, "--jobs", 1)
+    assert (code, said) == (0, f"{out / 'table.csv'}\n")
+    assert "left out as indeterminate: 1 of 4 studies" in told
+    assert told.endswith("3 cases of 3 patients\n")
+    assert (out / "slice_labels.csv").read_text().startswith("case_id,slice,pe\n")
+    (studies[0].folder / f"{studies[0].uids[0]}.dcm").unlink()
+    code, said, told = voxgraft("data", "import", "rsna-pe", tmp_path, "--out", out, "--jobs", 1)
+    assert (code, said) == (2, "")
+    assert told.startswith("error: ")
+    assert "1 rows of train.csv have no file" in told
+    code, *_ = voxgraft(
+        "data", "import", "rsna-pe", tmp_path, "--out", out, "--jobs", 1, "--leave-out-faulty"
+    )
+    assert code == 0
+    assert len(read_table(out / "table.csv")) == 2
+
+
+def test_lidc_studies(voxgraft: Verb, tmp_path: Path) -> None:
+    trees = module("lidc_trees")
+    trees.make_lidc_tree(tmp_path / "ct", scans=2, slices=8, pixels=24)
+    out = tmp_path / "out"
+    code, said, told = voxgraft(
+        "data", "import", "lidc-studies", tmp_path / "ct", "--out", out, "--xml", tmp_path / "ct",
+        "--jobs", 1,
+    )  # fmt: skip
+    assert (code, said) == (0, f"{out / 'table.csv'}\n")
+    assert told == "2 cases of 2 patients\n"
+    assert read_table(out / "table.csv").frame["nodule"].tolist() == [1, 0]
+
+
+def test_studies(voxgraft: Verb, tmp_path: Path) -> None:
+    trees = module("dicom_trees")
+    studies = trees.make_rsna_tree(tmp_path / "ct", studies=2, slices=4, pixels=8)
+    labels = tmp_path / "labels.csv"
+    labels.write_text(
+        "id,ill\n" + "".join(f"{study.name},{k}\n" for k, study in enumerate(studies))
+    )
+    out = tmp_path / "t.csv"
+    command = ("data", "import", "studies", tmp_path / "ct", "--labels", labels, "--out", out)
+    code, said, told = voxgraft(*command, "--jobs", 1)
+    assert (code, said) == (0, f"{out}\n")
+    assert "column 'id' names scans by StudyInstanceUID" in told
+    code, _, told = voxgraft(*command, "--key", "ill")
+    assert code == 2
+    assert "column 'ill' ('0', '1') names a scan" in told
