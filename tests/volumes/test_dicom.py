@@ -1,5 +1,7 @@
 import importlib.util
 import re
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -175,3 +177,14 @@ def test_other_files_beside_the_slices_do_not_matter(tmp_path):
 def test_a_single_slice_says_where_its_depth_comes_from(tmp_path):
     write_slice(tmp_path / "1.dcm", stored()[0], position=(0, 0, 0), series="1.2")
     assert read_volume(tmp_path).notes == ("a single slice: its thickness of 2 mm is the spacing",)
+
+
+def test_threads_read_odd_headers_without_warnings(tmp_path):
+    """pydicom warns of such values; the filters are the whole process's, and are put back."""
+    for path in write_series(tmp_path, stored()):
+        path.write_bytes(path.read_bytes().replace(b"1.2.3.4\0", b"1.02.3.4"))
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(4) as threads:
+        volumes = list(threads.map(read_volume, [tmp_path] * 16))
+    assert warnings.filters == before
+    assert all(volume.voxels.sum() == volumes[0].voxels.sum() for volume in volumes)

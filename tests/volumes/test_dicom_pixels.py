@@ -178,22 +178,52 @@ def test_compressed_slices(tmp_path, dicom, syntax):
     np.testing.assert_allclose(volume.voxels[0], voxels - 1024.0, atol=20 if options else 0)
 
 
-def test_jpeg_lossless_as_gdcm_writes_it(tmp_path, dicom):
-    dicom.write_series(tmp_path / "a", stored())
-    for path in sorted((tmp_path / "a").iterdir()):
-        item = dcmread(path)
-        writer = SimpleITK.ImageFileWriter()
-        writer.SetImageIO("GDCMImageIO")
-        writer.SetFileName(str(tmp_path / "packed.dcm"))
-        writer.UseCompressionOn()
-        writer.SetCompressor("JPEG")
-        writer.Execute(SimpleITK.GetImageFromArray(item.pixel_array[None]))
-        packed = dcmread(tmp_path / "packed.dcm")
-        item.file_meta.TransferSyntaxUID = packed.file_meta.TransferSyntaxUID
-        item["PixelData"] = packed["PixelData"]
-        item.save_as(path)
+def pack_as_jpeg(path, scratch):
+    """Compress a slice without loss by GDCM."""
+    item = dcmread(path)
+    writer = SimpleITK.ImageFileWriter()
+    writer.SetImageIO("GDCMImageIO")
+    writer.SetFileName(str(scratch))
+    writer.UseCompressionOn()
+    writer.SetCompressor("JPEG")
+    writer.Execute(SimpleITK.GetImageFromArray(item.pixel_array[None]))
+    packed = dcmread(scratch)
+    item.file_meta.TransferSyntaxUID = packed.file_meta.TransferSyntaxUID
+    item["PixelData"] = packed["PixelData"]
+    item.save_as(path)
     assert str(item.file_meta.TransferSyntaxUID) == "1.2.840.10008.1.2.4.70"
+
+
+def test_jpeg_lossless_as_gdcm_writes_it(tmp_path, dicom):
+    paths = dicom.write_series(tmp_path / "a", stored())
+    for path in paths:
+        pack_as_jpeg(path, tmp_path / "packed.dcm")
     np.testing.assert_array_equal(read_volume(tmp_path / "a").voxels[0], hu())
+
+
+@pytest.mark.parametrize(("rows", "shown"), [(0, "0 x 12"), (65535, "65535 x 12")])
+def test_a_stream_of_another_size_is_not_decoded(tmp_path, dicom, rows, shown):
+    """Decoders believe it, fill the memory and end the process."""
+    path = dicom.write_series(tmp_path / "a", stored())[2]
+    pack_as_jpeg(path, tmp_path / "packed.dcm")
+    content = bytearray(path.read_bytes())
+    frame = content.index(b"\xff\xc3")
+    content[frame + 5 : frame + 7] = rows.to_bytes(2, "big")
+    path.write_bytes(content)
+    expected = f"{path.name}: .* pixels are {shown} with 1 components, .* promises 16 x 12 with 1"
+    with pytest.raises(VolumeError, match=expected):
+        read_volume(tmp_path / "a")
+
+    path = dicom.write_series(tmp_path / "b", np.zeros((2, 32, 32), np.uint16))[0]
+    item = dcmread(path)
+    item.compress(JPEG2000Lossless, generate_instance_uid=False)
+    size = item.PixelData.index(b"\xff\x4f\xff\x51")
+    data = bytearray(item.PixelData)
+    data[size + 12 : size + 16] = rows.to_bytes(4, "big")
+    item.PixelData = bytes(data)
+    item.save_as(path)
+    with pytest.raises(VolumeError, match=f"pixels are {rows} x 32 with 1 components"):
+        read_volume(tmp_path / "b")
 
 
 @pytest.mark.parametrize(

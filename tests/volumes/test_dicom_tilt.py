@@ -74,6 +74,7 @@ def test_a_tilted_stack_is_put_upright_in_place(tmp_path, dicom, tilt, turn):
         f"plane onto an upright grid of {volume.shape[1]} x {volume.shape[2]}; outside them "
         "stands the smallest value",
     )
+    assert read_series(tmp_path).tilt_degrees == pytest.approx(degrees, abs=0.01)
     x, y, z = places(volume)
     origin = np.array((-11.0, -7.0, 30.0))
     inside = np.ones(volume.shape, bool)

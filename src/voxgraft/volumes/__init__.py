@@ -13,6 +13,7 @@ from voxgraft.volumes.damage import (
 )
 from voxgraft.volumes.dicom import series_uid
 from voxgraft.volumes.dicom_series import Series, SliceInfo, dicom_slice_uids, read_series
+from voxgraft.volumes.dicom_tilt import TILT_NOTE
 from voxgraft.volumes.read import (
     SCAN_SUFFIXES,
     read_header,
@@ -26,6 +27,7 @@ __all__ = [
     "MAX_SPACING_MM",
     "MIN_SPACING_MM",
     "SCAN_SUFFIXES",
+    "TILT_NOTE",
     "Affine",
     "DimensionsError",
     "GeometryError",

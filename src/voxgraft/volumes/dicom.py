@@ -19,7 +19,7 @@ from voxgraft.volumes.dicom_kinds import kind_beside
 from voxgraft.volumes.dicom_pixels import check_decodable, read_voxels, same_values
 from voxgraft.volumes.dicom_quiet import quiet
 from voxgraft.volumes.dicom_slices import Slice, counted, listed
-from voxgraft.volumes.dicom_tilt import Tilt, tilt_of, upright
+from voxgraft.volumes.dicom_tilt import TILT_NOTE, Tilt, tilt_of, upright
 from voxgraft.volumes.volume import Header, Volume
 
 
@@ -181,7 +181,7 @@ def _assumed(slices: list[Slice], tilt: Tilt | None) -> list[str]:
         notes.append(f"a single slice: its thickness of {first.thickness:g} mm is the spacing")
     if tilt is not None:
         notes.append(
-            f"gantry tilt of {tilt.degrees:.1f} degrees: slices of {first.rows} x {first.columns} "
+            f"{TILT_NOTE}{tilt.degrees:.1f} degrees: slices of {first.rows} x {first.columns} "
             f"pixels were shifted in their plane onto an upright grid of {tilt.size[0]} x "
             f"{tilt.size[1]}; outside them stands the smallest value"
         )

@@ -18,6 +18,7 @@ from voxgraft.volumes.damage import check_finite, damaged
 from voxgraft.volumes.dicom_files import DICOM_DAMAGE
 from voxgraft.volumes.dicom_quiet import quiet
 from voxgraft.volumes.dicom_slices import Slice, counted, listed
+from voxgraft.volumes.dicom_streams import check_stream
 from voxgraft.volumes.dicom_values import is_empty
 
 
@@ -170,6 +171,7 @@ def _pixels(slices: Sequence[Slice], *, pads: bool) -> Iterator[_Pixels]:
 
 
 def _stored(dataset: pydicom.Dataset, item: Slice) -> Shaped[np.ndarray, "h w"]:
+    check_stream(dataset, item)
     options: dict[str, Any] = {"correct_unused_bits": False}
     decoder = get_decoder(UID(item.syntax))
     stored: Shaped[np.ndarray, "h w"]

@@ -42,6 +42,8 @@ class Series:
         manufacturer: Of the scanner.
         slices: In the order of axis 0 of the volume that
             :func:`~voxgraft.volumes.read_volume` gives; what it leaves out is not here either.
+        tilt_degrees: Gantry tilt that ``read_volume`` corrects, 0 for none. Where it does, rows and
+            columns of the volume are not those of the files; slices still are.
 
     Texts are empty where the files do not have them.
     """
@@ -53,6 +55,7 @@ class Series:
     modality: str
     manufacturer: str
     slices: tuple[SliceInfo, ...]
+    tilt_degrees: float
 
 
 def read_series(folder: Path | str) -> Series:
@@ -65,7 +68,8 @@ def read_series(folder: Path | str) -> Series:
     folder = Path(folder)
     if not folder.is_dir():
         raise VolumeError(f"{folder}: no such folder. Expected one with the slices of a series.")
-    slices = read_stack(folder).slices
+    stack = read_stack(folder)
+    slices = stack.slices
     first = slices[0]
     return Series(
         series_uid=first.series,
@@ -84,6 +88,7 @@ def read_series(folder: Path | str) -> Series:
             )
             for item in slices
         ),
+        tilt_degrees=0.0 if stack.tilt is None else stack.tilt.degrees,
     )
 
 

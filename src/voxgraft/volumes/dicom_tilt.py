@@ -12,6 +12,8 @@ from jaxtyping import Float, Shaped
 from voxgraft.volumes.damage import GeometryError
 from voxgraft.volumes.dicom_slices import Slice
 
+TILT_NOTE = "gantry tilt of "
+"""How the note on a volume begins whose slices were shifted in their plane."""
 _MIN_DEGREES = 0.5
 _MAX_DEGREES = 30.0
 _NO_PIXEL = 1e-3

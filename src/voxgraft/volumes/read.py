@@ -47,7 +47,7 @@ def read_volume(path: Path | str) -> Volume:
     Returns:
         Voxels (channels, depth, height, width) in the order of the file (not reoriented) with
         their affine. Values are rescaled as the header says (HU for CT); color and vector voxels
-        become channels.
+        become channels. What was assumed, left out or corrected stands in ``notes``.
 
     Raises:
         VolumeError: If there is nothing to read, the file is damaged, is not three-dimensional,
@@ -154,8 +154,8 @@ def _is_folder(path: Path) -> bool:
 def _suffix(path: Path, known: tuple[str, ...]) -> str:
     if path.suffix.lower() in (".dcm", ".ima"):
         raise VolumeError(
-            f"{path}: is one DICOM file; expected the folder with all slices of its series. "
-            f"Give {path.parent}, or convert the file to .nii.gz if it holds several frames."
+            f"{path}: is one DICOM file; expected the folder with all slices of its series (or "
+            f"with its one multi-frame file). Give {path.parent}."
         )
     return _known_suffix(path, known)
 

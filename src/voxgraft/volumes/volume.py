@@ -21,7 +21,8 @@ class Volume:
         voxels: (channels, depth, height, width), of a real dtype (integers or floats).
         affine: From (depth, height, width) indices to mm, RAS+.
         path: The file or folder that it was read from, if any.
-        notes: What the reader had to assume, one sentence each; empty for a clean file.
+        notes: What the reader assumed, left out or corrected, one sentence each; empty for a
+            clean file.
     """
 
     voxels: Shaped[np.ndarray, "c d h w"] = field(repr=False)
@@ -93,7 +94,7 @@ class Header:
         affine: From (depth, height, width) indices to mm, RAS+.
         dtype: As stored on disk, before any rescaling (``"int16"``).
         format: ``"nifti"``, ``"nrrd"``, ``"mha"``, ``"npz"`` or ``"dicom"``.
-        notes: What the reader had to assume, one sentence each.
+        notes: What the reader assumed, left out or corrected, one sentence each.
     """
 
     shape: Size3
