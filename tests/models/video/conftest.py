@@ -118,9 +118,12 @@ def references() -> dict[str, Callable[..., nn.Module]]:
         return getattr(hub, name)(model_num_class=classes, **options)
 
     def slow_r101(classes: int = 400) -> nn.Module:
-        return resnet.create_resnet(
+        network = resnet.create_resnet(
             model_depth=101, stem_conv_kernel_size=(1, 7, 7), model_num_class=classes
         )
+        # The published weights are mmaction2's, whose head averages the whole map.
+        network.blocks[5].pool = nn.AdaptiveAvgPool3d(1)
+        return network
 
     def slowfast_4x16_r50(classes: int = 400) -> nn.Module:
         return slowfast.create_slowfast(

@@ -10,7 +10,7 @@ from torch import nn
 
 from voxgraft.errors import ModelError
 from voxgraft.models import MODELS, build_encoder, model_options
-from voxgraft.models.layers.pooling import WindowPool3d
+from voxgraft.models.layers.pooling import GlobalPool3d, WindowPool3d
 from voxgraft.models.video.residual_network import build_residual_network
 
 OF_THE_HUB = ("slow_r50", "c2d_r50", "i3d_r50", "r2plus1d_r50", "csn_r101")
@@ -39,7 +39,7 @@ def test_windows_are_averaged_and_then_their_means(data: st.DataObject) -> None:
 def test_the_vector_is_that_of_the_originals_head(name: str, references) -> None:
     """On maps of the published clip's size, and of larger ones; `head` is its last block, whole."""
     with torch.device("meta"):
-        windows, whole = (build_encoder(name, pooling=kind) for kind in ("windows", "whole"))
+        windows, whole = build_encoder(name), build_encoder(name, pooling="whole")
         head = references[name]().eval().blocks[-1]
     head.proj = head.activation = nn.Identity()
     own = head.pool.kernel_size
@@ -56,6 +56,8 @@ def test_where_there_are_no_windows() -> None:
     with pytest.raises(ModelError, match="pooling is 'mean'; expected 'whole' or 'windows'"):
         build_encoder("slow_r50", pooling="mean")
     assert "pooling" not in model_options("ircsn_r50")
+    with torch.device("meta"):
+        assert isinstance(build_encoder("ircsn_r50").get_submodule("global_pool"), GlobalPool3d)
     plan = MODELS.get("ircsn_r50").build.args[0]  # type: ignore[attr-defined]
     with pytest.raises(ModelError, match=r"averages the whole map\. Leave it out"):
         build_residual_network(plan, pooling="windows")

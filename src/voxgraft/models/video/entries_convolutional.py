@@ -29,7 +29,6 @@ _HUB = "pytorchvideo.models.hub"
 _PADDED = frozenset({"depth_padding", "seed"})
 
 _POOLED = _PADDED | {"pooling"}
-_SLOW_WINDOW = (8, 7, 7)
 _SLOW_DEPTHS = ((1,), (1,), (3,), (3,))
 _ALL_HALVED = ((1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2))
 _CSN_STRIDES = ((1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2))
@@ -92,9 +91,7 @@ def _residual() -> list[ModelEntry]:
     every_other = ((3,), (3, 1), (3, 1), (1, 3))
     described = {
         "slow_r50": (
-            ResidualPlan(
-                reference=f"{_HUB}.slow_r50", first_depths=_SLOW_DEPTHS, window=_SLOW_WINDOW
-            ),
+            ResidualPlan(reference=f"{_HUB}.slow_r50", first_depths=_SLOW_DEPTHS, window=(8, 7, 7)),
             "slow pathway alone: depth kept whole, seen from the third stage on",
         ),
         "slow_r101": (
@@ -102,7 +99,7 @@ def _residual() -> list[ModelEntry]:
                 reference="pytorchvideo.models.resnet.create_resnet(model_depth=101)",
                 blocks=(3, 4, 23, 3),
                 first_depths=_SLOW_DEPTHS,
-                window=_SLOW_WINDOW,
+                window=None,  # as in mmaction2, of which its public weights are
             ),
             "slow pathway alone, 101 layers",
         ),

@@ -82,9 +82,10 @@ class ResidualNetwork(SequentialEncoder):
     - CSN (arXiv:1904.02811, section 3.3): (3, 3, 3) on each channel by itself; in the
       interaction-preserved kind after a (1, 1, 1) across channels.
 
-    The feature vector is the mean over the whole map. PyTorchVideo's is the mean over all windows
-    of a fixed size: on clips of the size that the network was trained at, the same. On deeper ones
-    the slices in the middle count more there; with ``pooling="windows"``, here too.
+    The feature vector is, as PyTorchVideo's, the mean over all windows of a fixed size in the final
+    map: on clips of the size that the network was trained at, and smaller ones, the mean of the
+    map; on deeper ones the slices in the middle count more. With ``pooling="whole"``, and in the
+    networks that are not PyTorchVideo's, all positions count the same.
     """
 
     def __init__(
@@ -151,7 +152,7 @@ def build_residual_network(
     *,
     in_channels: int = 1,
     depth_padding: DepthPadding = "zeros",
-    pooling: Pooling = "whole",
+    pooling: Pooling | None = None,
     seed: int | None = None,
 ) -> ResidualNetwork:
     """Build a network of one pathway with random weights.
@@ -160,15 +161,17 @@ def build_residual_network(
         plan: What distinguishes it.
         in_channels: Channels of the volumes.
         depth_padding: ``"zeros"`` or ``"replicate"``: what lies beyond the first and last slice.
-        pooling: ``"whole"``: the feature vector is the mean over the final map; ``"windows"``: the
-            mean over all windows of the published clip's size in it, as PyTorchVideo's heads have
-            it. The two differ on volumes larger than that clip, where windows make less of the
-            border.
+        pooling: ``"windows"``: the feature vector is the mean over all windows of the published
+            clip's size in the final map, as PyTorchVideo's heads have it; ``"whole"``: the mean
+            over the map. The two differ on volumes larger than that clip, where windows make less
+            of the border. None for what the original does.
         seed: Seed of the random weights; None draws from PyTorch's global generator.
 
     Raises:
         ModelError: If an option is impossible.
     """
+    if pooling is None:
+        pooling = "whole" if plan.window is None else "windows"
     check_choice("pooling", pooling, get_args(Pooling))
     if pooling == "windows" and plan.window is None:
         raise ModelError(
