@@ -82,6 +82,10 @@ class RunError(VoxgraftError):
     """A run folder is missing, unfinished or damaged."""
 
 
+class InferenceError(VoxgraftError):
+    """A trained network cannot be asked what was asked of it."""
+
+
 class ReportError(VoxgraftError):
     """A report cannot be written from a folder."""
 
