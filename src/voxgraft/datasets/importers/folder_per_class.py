@@ -10,19 +10,16 @@ from typing import Any
 
 import pandas as pd
 
+from voxgraft.datasets.importers.class_folders import (
+    class_folders,
+    compiled_pattern,
+    found_id,
+    shared_case_ids,
+)
 from voxgraft.datasets.table import Table, write_table
 from voxgraft.errors import TableError, raise_faults
 from voxgraft.volumes import SCAN_SUFFIXES, series_uid
 
-_SPLIT_FOLDERS = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-    "testing": "test",
-}
 _BESIDE_SCANS = (".json", ".txt", ".csv", ".tsv", ".md", ".xml", ".yaml", ".yml", ".pdf")
 _DATA_OF_HEADERS = (".raw", ".zraw", ".raw.gz", ".gz")
 
@@ -53,16 +50,19 @@ def import_folder_per_class(
     root = Path(root)
     if not root.is_dir():
         raise TableError(f"{root}: no such folder. Expected ROOT/CLASS/scans.")
-    pattern = _compiled(patient_pattern)
+    pattern = compiled_pattern(patient_pattern, "patient", r"'(sub-\d+)'")
     faults: list[str] = []
     rows: list[dict[str, Any]] = []
     base = root.resolve()
-    for split, class_folder in _class_folders(base):
+    for split, class_folder in class_folders(base):
         rows += [
             _row(base, split, class_folder.name, case, pattern, faults)
             for case in _cases(class_folder, faults)
         ]
-    faults += _doubled(rows)
+    faults += [
+        f"{' and '.join(images)} would share the case_id {case_id!r}"
+        for case_id, images in shared_case_ids(rows).items()
+    ]
     if faults:
         raise_faults(
             TableError,
@@ -77,31 +77,6 @@ def import_folder_per_class(
             "scans in two or more class folders (ROOT/CLASS/scan.nii.gz)."
         )
     return write_table(Table(pd.DataFrame(rows), base), table_path)
-
-
-def _compiled(pattern: str | None) -> re.Pattern[str] | None:
-    try:
-        return None if pattern is None else re.compile(pattern)
-    except re.error as error:
-        raise TableError(
-            f"patient pattern {pattern!r} is no regular expression: {error}. "
-            r"For example '(sub-\d+)'."
-        ) from error
-
-
-def _class_folders(root: Path) -> Iterator[tuple[str | None, Path]]:
-    folders = _folders(root)
-    if folders and all(folder.name.lower() in _SPLIT_FOLDERS for folder in folders):
-        for folder in folders:
-            for inner in _folders(folder):
-                yield _SPLIT_FOLDERS[folder.name.lower()], inner
-    else:
-        for folder in folders:
-            yield None, folder
-
-
-def _folders(path: Path) -> list[Path]:
-    return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
 def _cases(class_folder: Path, faults: list[str]) -> Iterator[Path]:
@@ -151,8 +126,7 @@ def _row(
     bare = inside[: len(inside) - len(suffix)]
     patient = bare.rsplit("/", 1)[-1]
     if pattern is not None:
-        match = pattern.search(inside)
-        found = (match.group(1) if pattern.groups else match.group(0)) if match else None
+        found = found_id(pattern, inside)
         if not found:
             faults.append(f"{case}: patient pattern {pattern.pattern!r} does not match {inside!r}")
         patient = found or patient
@@ -163,14 +137,3 @@ def _row(
         "label": label,
     }
     return row if split is None else {**row, "split": split}
-
-
-def _doubled(rows: list[dict[str, Any]]) -> list[str]:
-    seen: dict[str, list[str]] = {}
-    for row in rows:
-        seen.setdefault(row["case_id"], []).append(row["image"])
-    return [
-        f"{' and '.join(images)} would share the case_id {case_id!r}"
-        for case_id, images in seen.items()
-        if len(images) > 1
-    ]
