@@ -22,6 +22,7 @@ from voxgraft.cli import (
     inspect,
     listings,
     predict,
+    pretrain,
     push,
     report,
 )
@@ -59,6 +60,7 @@ app.command("models")(listings.models)
 app.command("inspect")(inspect.inspect)
 app.command("graft")(graft.graft)
 app.add_typer(data.app, name="data")
+app.command("pretrain")(pretrain.pretrain)
 app.command("finetune")(finetune.finetune)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)

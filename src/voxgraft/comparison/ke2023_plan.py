@@ -164,20 +164,21 @@ def _smaller(plan: Json) -> Json:
     plan["note"] += " A small version, to see that everything runs: its numbers mean nothing."
     plan["preprocessing"] |= {"resize_voxels": [None, 36, 36]}
     plan["windows"] = {"size_voxels": list(_SMALL), "min_positive_slices": 2}
-    plan["sizes"], plan["seeds"] = ["all"], 1
+    plan["sizes"], plan["seeds"], plan["keep_weights"] = ["all"], 1, "none"
     plan["optimization"] |= {
         "schedule": "constant",
         "epochs": None,
         "eval_every_epochs": None,
-        "steps": 3,
-        "eval_every": 3,
-        "batch_size": 8,
+        "steps": 2,
+        "eval_every": 2,
+        "batch_size": 4,
+        "batchnorm": "never",
         "early_stop_patience": None,
         "precision": "no",
     }
     plan["learning_rate"] = {"grid": [1e-3]}
     for model in plan["models"]:
-        model["batch_size"] = min(8, model.get("batch_size", 8))
+        model["batch_size"] = 4
     return plan
 
 

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 
 from voxgraft.datasets import pool_windows
-from voxgraft.errors import VolumeError, VoxgraftError, raise_faults
+from voxgraft.errors import RunError, VolumeError, VoxgraftError, raise_faults
 from voxgraft.feeds import cut_windows
 from voxgraft.runs import TrainedRun
 from voxgraft.transforms import preprocess
@@ -62,6 +62,11 @@ def predict(
 
 def score_image(run: TrainedRun, image: Float[np.ndarray, "c d h w"]) -> Float[np.ndarray, " k"]:
     """Return the scores of one preprocessed volume: of a study seen through windows, pooled."""
+    if run.recipe.clips is not None:
+        raise RunError(
+            f"{run.folder} was trained on clips of videos, so it predicts no scans. Give it as a "
+            "source instead: `voxgraft graft`, or a start of `voxgraft compare`."
+        )
     windows = run.recipe.seen_windows
     if windows is None:
         return np.asarray(score_items(run, image[None])[0])

@@ -1,5 +1,6 @@
 """The typed description of one training."""
 
+from voxgraft.recipes.pretraining import table_recipe, video_recipe
 from voxgraft.recipes.recipe import (
     ModelSettings,
     Recipe,
@@ -38,6 +39,8 @@ __all__ = [
     "read_yaml",
     "recipe_from_dict",
     "set_path",
+    "table_recipe",
+    "video_recipe",
     "write_recipe",
     "write_yaml",
 ]

@@ -22,6 +22,7 @@ from voxgraft.recipes.task import TaskSettings
 from voxgraft.training import Adapt, Optimization
 from voxgraft.transforms import Augmentation, Preprocessing
 from voxgraft.types import Json, Size3
+from voxgraft.videos import Clips
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +83,8 @@ class Recipe:
     """Random training crops (depth, height, width); None trains on whole volumes."""
     windows: Windows | None = None
     """Windows that studies are seen through; None sees whole volumes (or crops in training)."""
+    clips: Clips | None = None
+    """The table's images are videos, of which the network sees clips; nothing is preprocessed."""
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
     """Layout of the network in memory; ``auto`` measures once and records the choice."""
     save_weights: bool = True
@@ -94,7 +97,8 @@ class Recipe:
         plain = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         plain["target"] = dataclasses.asdict(self.target)
         plain["preprocessing"] = self.preprocessing.to_dict()
-        plain["windows"] = None if self.windows is None else dataclasses.asdict(self.windows)
+        for name in ("windows", "clips"):
+            plain[name] = None if plain[name] is None else dataclasses.asdict(plain[name])
         for name in ("augmentation", "model", "start", "optimization", "task"):
             plain[name] = dataclasses.asdict(plain[name])
         return plain
@@ -145,6 +149,11 @@ def recipe_from_dict(data: Json, where: str) -> Recipe:
     }
     if data.get("windows") is not None:
         values["windows"] = read_section(Windows, data["windows"], "windows", faults)
+    if data.get("clips") is not None:
+        values["clips"] = read_section(Clips, data["clips"], "clips", faults)
+        for name in ("windows", "crop_size_voxels"):
+            if data.get(name) is not None:
+                faults.add(name, "is for scans; with clips, the network sees clips of videos")
     for item in dataclasses.fields(Recipe):
         if item.name in values:
             continue
@@ -172,6 +181,7 @@ _RECIPE_TYPES: dict[str, Any] = {
     "score_splits": tuple[str, ...],
     "crop_size_voxels": Size3 | None,
     "windows": Windows | None,
+    "clips": Clips | None,
     "memory_format": Literal["auto", "contiguous", "channels_last"],
     "save_weights": bool,
     "store": str | None,

@@ -6,6 +6,7 @@ from voxgraft.grafting import Graft, graft
 from voxgraft.models import Network, build_encoder, exchange_norm
 from voxgraft.recipes import ModelSettings, Recipe, StartSettings
 from voxgraft.runs.input_contract import given_input, with_findings
+from voxgraft.transforms import Preprocessing
 from voxgraft.weights.contract import network_scaling
 
 SCRATCH_MEAN = 0.5
@@ -57,11 +58,14 @@ def build_network(
     Raises:
         VoxgraftError: As :func:`graft_start`.
     """
-    windows = recipe.seen_windows
+    windows, clips = recipe.seen_windows, recipe.clips
+    size = recipe.crop_size_voxels if windows is None else windows.size_voxels
+    if clips is not None:
+        size = (clips.frames, clips.size_pixels, clips.size_pixels)
     given = given_input(
-        recipe.preprocessing,
+        Preprocessing() if clips is not None else recipe.preprocessing,
         in_channels=in_channels,
-        crop_size_voxels=recipe.crop_size_voxels if windows is None else windows.size_voxels,
+        crop_size_voxels=size,
     )
     grafted = graft_start(
         recipe.model, recipe.start, in_channels=in_channels, check_parity=check_parity

@@ -19,7 +19,7 @@ from voxgraft.datasets import (
     read_table,
 )
 from voxgraft.errors import TableError
-from voxgraft.feeds import Feed, VolumeFeed, WindowFeed
+from voxgraft.feeds import ClipFeed, Feed, VolumeFeed, WindowFeed
 from voxgraft.files import cache_folder
 from voxgraft.recipes import Recipe
 from voxgraft.store import Prepared, VolumeStore
@@ -40,7 +40,6 @@ class RunCases:
     """The cases that a run trains on and is scored on."""
 
     table: Table
-    prepared: Prepared
     splits: dict[str, SplitCases]
     """``train`` holds the chosen training patients only."""
 
@@ -102,7 +101,11 @@ def gather_cases(recipe: Recipe) -> RunCases:
             f"{recipe.table} has no column 'split'. "
             f"Make one: `voxgraft data split {recipe.table} --out NEW.csv`."
         )
-    prepared = prepare_volumes(Path(recipe.table), recipe.preprocessing, recipe.store, verify=False)
+    prepared = None
+    if recipe.clips is None:
+        prepared = prepare_volumes(
+            Path(recipe.table), recipe.preprocessing, recipe.store, verify=False
+        )
     windows = recipe.seen_windows
     labels = None
     if windows is not None:
@@ -110,6 +113,7 @@ def gather_cases(recipe: Recipe) -> RunCases:
         if windows.labels == "slices" and recipe.target.kind in ("binary", "multilabel"):
             labels = read_slice_labels(table, recipe.target.columns)
     splits = {}
+    feed: Feed
     for name in dict.fromkeys(("train", "validation", *recipe.score_splits)):
         frame = table.frame[table.frame["split"] == name].reset_index(drop=True)
         if name == "train" and recipe.train_size is not None:
@@ -120,9 +124,27 @@ def gather_cases(recipe: Recipe) -> RunCases:
         if frame.empty:
             raise TableError(f"{recipe.table} has no case in the split {name!r}.")
         targets = recipe.target.encode(frame)
-        feed = _feed(recipe, prepared, frame, targets, labels, training=name == "train")
+        training = name == "train"
+        if prepared is None:
+            feed = _clips(recipe, table, frame, targets, training=training)
+        else:
+            feed = _feed(recipe, prepared, frame, targets, labels, training=training)
         splits[name] = SplitCases(frame=frame, targets=targets, feed=feed)
-    return RunCases(table=table, prepared=prepared, splits=splits)
+    return RunCases(table=table, splits=splits)
+
+
+def _clips(
+    recipe: Recipe,
+    table: Table,
+    frame: pd.DataFrame,
+    targets: Float[np.ndarray, "n k"],
+    *,
+    training: bool,
+) -> Feed:
+    """Return what serves the videos of a split as clips."""
+    assert recipe.clips is not None
+    paths = [table.image_path(case_id) for case_id in frame["case_id"]]
+    return ClipFeed(paths, targets, recipe.clips, training=training, seed=recipe.seed)
 
 
 def _feed(

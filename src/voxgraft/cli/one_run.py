@@ -1,0 +1,57 @@
+"""One training from the command line: what ``finetune`` and ``pretrain`` have in common."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from voxgraft.cli.output import emit_json, emit_table, say
+
+if TYPE_CHECKING:
+    from voxgraft.recipes import Recipe
+
+
+def read_with_overrides(path: Path, overrides: list[str] | None) -> Recipe:
+    """Read a recipe with ``--set`` values; its table is relative to its folder."""
+    from voxgraft.recipes import read_yaml, recipe_from_dict, set_path
+
+    data = read_yaml(path)
+    for assignment in overrides or ():
+        set_path(data, assignment)
+    if isinstance(data.get("table"), str):
+        data["table"] = str((path.parent / data["table"]).resolve())
+    return recipe_from_dict(data, str(path))
+
+
+def train_one(chosen: Recipe, folder: Path, *, dry_run: bool, as_json: bool) -> None:
+    """Train what a recipe describes, or with ``dry_run`` print it and its graft."""
+    from voxgraft.progress import progress_bar
+    from voxgraft.runs import begin_run, execute_run, graft_start, planned_optimizations
+
+    if dry_run:
+        channels = 1 if chosen.clips is None else 3
+        grafted = graft_start(chosen.model, chosen.start, in_channels=channels)
+        report = None if grafted is None else grafted.report
+        if as_json:
+            audit = None if report is None else report.to_dict()
+            emit_json({"recipe": chosen.to_dict(), "graft": audit})
+        else:
+            emit_table(["setting", "value"], list(chosen.to_dict().items()))
+            typer.echo("from scratch: nothing is grafted" if report is None else report.summary())
+        return
+    begin_run(folder, chosen)
+    steps = planned_optimizations([chosen])[0].steps
+    with progress_bar(steps, f"training {folder.name}") as bar:
+        result = execute_run(folder, on_steps=bar.advance)
+    if as_json:
+        emit_json(result)
+        return
+    rows = [
+        [split, name, "" if scored["value"] is None else f"{scored['value']:.4f}", scored["reason"]]
+        for split, levels in result["metrics"].items()
+        for name, scored in levels["case"].items()
+    ]
+    emit_table(["split", "metric", "value", "reason"], rows)
+    say(f"the run is in {folder}")
