@@ -187,3 +187,28 @@ def test_emptied_identifiers(tmp_path, dicom):
     series = read_series(tmp_path)
     assert (series.series_uid, len(series.slices)) == ("", 5)
     assert read_volume(tmp_path).shape == (5, 6, 8)
+
+
+def test_a_slice_with_a_damaged_uid_is_not_just_left_out(study):
+    folder, add = study
+    place = (-10.0, -20.0, 40.0)
+    add("last.dcm", series="1.2.3.5", position=place)
+    with pytest.raises(GeometryError, match=r"name another(.|\n)*last.dcm: series 1.2.3.5"):
+        read_header(folder)
+    add("last.dcm", series="1.2.3.5", position=(-10.0, -20.0, 37.1))  # bolus tracking
+    assert read_header(folder).shape == (5, 6, 8)
+    add("last.dcm", series="1.2.3.5", position=place, spacing=(0.5, 0.5))
+    assert read_header(folder).shape == (5, 6, 8)
+
+
+def test_what_may_not_be_opened(study, monkeypatch):
+    folder, _ = study
+
+    def refuse(*_args, **_options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pydicom.dcmread", refuse)
+    for read in (read_volume, read_header, read_series):
+        with pytest.raises(VolumeError, match="cannot be opened: Permission denied"):
+            read(folder)
+    assert series_uid(folder) is None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +60,22 @@ def damaged(path: Path, what: str, error: Exception) -> VolumeError:
         f"{path}: cannot be read as {what}: {reason}. The file is damaged, truncated or of another "
         "format: copy or export it again."
     )
+
+
+@contextmanager
+def no_bare_os_error(path: Path) -> Iterator[None]:
+    """Turn what the system says of a file into an error that says what to do.
+
+    Raises:
+        VolumeError: For any OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise VolumeError(
+            f"{path}: cannot be opened: {error.strerror or error}. Check the path and its "
+            "permissions."
+        ) from error
 
 
 def check_room(path: Path, needed_bytes: int, stored_bytes: int, packed: bool) -> None:

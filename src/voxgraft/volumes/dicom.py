@@ -16,6 +16,7 @@ from voxgraft.volumes.dicom_copies import drop_copies
 from voxgraft.volumes.dicom_files import Broken, NoImage, look
 from voxgraft.volumes.dicom_grid import check_one_grid, check_slices, sort_slices
 from voxgraft.volumes.dicom_kinds import kind_beside
+from voxgraft.volumes.dicom_lost import check_none_lost
 from voxgraft.volumes.dicom_pixels import check_decodable, read_voxels, same_values
 from voxgraft.volumes.dicom_quiet import quiet
 from voxgraft.volumes.dicom_slices import Slice, counted, listed
@@ -67,7 +68,7 @@ def series_uid(folder: Path) -> str | None:
     for path in _files(folder):
         try:
             images = look(path)
-        except VolumeError:
+        except (VolumeError, OSError):
             continue
         if isinstance(images, list):
             if not kind_beside(images[0]):
@@ -96,6 +97,7 @@ def read_stack(folder: Path) -> Stack:
         check_decodable(folder, slices)
         slices, copies = drop_copies(folder, slices, same_values)
         slices, normal = sort_slices(folder, slices)
+        check_none_lost(folder, slices, images, normal)
         tilt = tilt_of(folder, slices, normal)
         affine = _affine(folder, slices, normal, tilt)
     check_spacing(affine.spacing_mm, str(folder))

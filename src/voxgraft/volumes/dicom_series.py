@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from voxgraft.errors import VolumeError
+from voxgraft.volumes.damage import MissingScanError, no_bare_os_error
 from voxgraft.volumes.dicom import read_stack
 
 
@@ -67,8 +67,11 @@ def read_series(folder: Path | str) -> Series:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise VolumeError(f"{folder}: no such folder. Expected one with the slices of a series.")
-    stack = read_stack(folder)
+        raise MissingScanError(
+            f"{folder}: no such folder. Expected the folder with the slices of a series."
+        )
+    with no_bare_os_error(folder):
+        stack = read_stack(folder)
     slices = stack.slices
     first = slices[0]
     return Series(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from voxgraft.errors import VolumeError
 from voxgraft.files import atomic_path
 from voxgraft.volumes.affine import check_spacing
-from voxgraft.volumes.damage import MissingScanError
+from voxgraft.volumes.damage import MissingScanError, no_bare_os_error
 from voxgraft.volumes.dicom import read_dicom, read_dicom_header
 from voxgraft.volumes.itk import read_itk, read_itk_header, write_itk
 from voxgraft.volumes.nifti import read_nifti, read_nifti_header, write_nifti
@@ -54,7 +53,7 @@ def read_volume(path: Path | str) -> Volume:
             has an impossible geometry, or NaN voxels.
     """
     path = Path(path)
-    with _no_bare_os_error(path):
+    with no_bare_os_error(path):
         if _is_folder(path):
             return read_dicom(path)
         return _READ[_suffix(path, tuple(_READ))][0](path)
@@ -67,7 +66,7 @@ def read_header(path: Path | str) -> Header:
         VolumeError: As :func:`read_volume`, as far as the header shows it.
     """
     path = Path(path)
-    with _no_bare_os_error(path):
+    with no_bare_os_error(path):
         if _is_folder(path):
             return read_dicom_header(path)
         return _READ[_suffix(path, tuple(_READ))][1](path)
@@ -126,17 +125,6 @@ def write_volume(volume: Volume | LabelMap, path: Path | str) -> None:
         raise VolumeError(
             f"{path}: cannot be written: {error.strerror or error}. "
             "Check the folder, its permissions and the space left."
-        ) from error
-
-
-@contextmanager
-def _no_bare_os_error(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise VolumeError(
-            f"{path}: cannot be opened: {error.strerror or error}. Check the path and its "
-            "permissions."
         ) from error
 
 
