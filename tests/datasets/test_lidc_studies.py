@@ -38,7 +38,7 @@ def test_xml_and_database_give_the_slices_with_the_nodule(published, tmp_path):
     table = import_lidc_studies(root, tmp_path / "x", annotations=root, on_notice=said.append)
     same = import_lidc_studies(root, tmp_path / "d", annotations=database)
     assert table.frame.equals(same.frame)
-    assert said == ["1 folder(s) with other images (radiographs, localizers) are passed over"]
+    assert said == ["1 folder(s) with images that are no CT are passed over"]
     assert table.case_ids[:3] == ("LIDC-IDRI-0001", "LIDC-IDRI-0002", "LIDC-IDRI-0003")
     assert set(table.case_ids[3:]) == {"LIDC-IDRI-0004_1", "LIDC-IDRI-0004_2"}
     assert table.patients == tuple(f"LIDC-IDRI-{k:04d}" for k in range(1, 5))

@@ -18,7 +18,7 @@ def nifti(path, depth=3):
 
 @pytest.fixture
 def root(tmp_path, dicom_trees):
-    """Return a folder: DICOM series of two patients (one with two series), two files."""
+    """Return a folder: two series of one patient with a scout, one of another, and a file."""
     folder = tmp_path / "scans"
     rng = np.random.default_rng(0)
 
@@ -37,6 +37,12 @@ def root(tmp_path, dicom_trees):
     series("one/thick", "1.1", "1.1.2", "007", 3)
     series("two/chest", "1.2", "1.2.1", "008", 4)
     nifti(folder / "three" / "P9.nii.gz")
+    series("one/scout", "1.1", "1.1.9", "007", 2)
+    dicom_trees.edit_headers(
+        (folder / "one" / "scout").iterdir(), ImageType=["X", "Y", "LOCALIZER"]
+    )
+    (folder / "one" / "report.pdf").write_bytes(b"%PDF")
+    (folder / "one" / ".hidden").write_bytes(b"")
     return folder
 
 

@@ -6,6 +6,7 @@ from voxgraft.datasets.importers.lidc_studies import import_lidc_studies
 from voxgraft.datasets.importers.medmnist import import_medmnist
 from voxgraft.datasets.importers.rsna_pe import import_rsna_pe
 from voxgraft.datasets.importers.studies import import_studies
+from voxgraft.datasets.importers.videos import import_videos
 
 __all__ = [
     "import_folder_per_class",
@@ -14,4 +15,5 @@ __all__ = [
     "import_medmnist",
     "import_rsna_pe",
     "import_studies",
+    "import_videos",
 ]

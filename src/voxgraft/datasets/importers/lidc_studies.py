@@ -122,7 +122,7 @@ def _ct_images(root: Path, known: LidcAnnotations, found: Found) -> dict[str, Sl
         if image is None:
             continue
         inside = folder.relative_to(root).as_posix()
-        if image.modality != "CT" or "LOCALIZER" in image.image_type:
+        if image.modality != "CT":
             others += 1
         elif image.series not in known.scans:
             found.faults.append((inside, f"CT series {image.series} is not in {known.name}"))
@@ -132,9 +132,7 @@ def _ct_images(root: Path, known: LidcAnnotations, found: Found) -> dict[str, Sl
         else:
             images[image.series] = image
     if others:
-        found.notices.append(
-            f"{others} folder(s) with other images (radiographs, localizers) are passed over"
-        )
+        found.notices.append(f"{others} folder(s) with images that are no CT are passed over")
     return images
 
 

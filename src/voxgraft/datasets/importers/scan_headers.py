@@ -17,6 +17,7 @@ from voxgraft.datasets.importers.folder import Progress
 from voxgraft.errors import TableError, VolumeError
 from voxgraft.volumes import read_header, read_series
 from voxgraft.volumes.dicom_files import look
+from voxgraft.volumes.dicom_kinds import kind_beside
 from voxgraft.volumes.dicom_slices import Slice
 
 
@@ -114,8 +115,10 @@ def folders_with_files(root: Path) -> Iterator[Path]:
 
 
 def first_image(folder: Path) -> Slice | None:
-    """Return what the first DICOM image of a folder says; localizers only if all are some."""
-    localizer: Slice | None = None
+    """Return what the first slice of a folder says; None if it holds no slice of a scan.
+
+    Localizers, screenshots, segmentations and the like are passed over.
+    """
     for path in sorted(path for path in folder.iterdir() if path.is_file()):
         if path.name.startswith("."):
             continue
@@ -123,11 +126,9 @@ def first_image(folder: Path) -> Slice | None:
             images = look(path)
         except VolumeError:
             continue
-        if isinstance(images, list):
-            if "LOCALIZER" not in images[0].image_type:
-                return images[0]
-            localizer = localizer or images[0]
-    return localizer
+        if isinstance(images, list) and not kind_beside(images[0]):
+            return images[0]
+    return None
 
 
 def _counted(

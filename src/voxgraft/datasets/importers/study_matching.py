@@ -58,7 +58,7 @@ class Match:
 def find_scans(root: Path) -> list[ScanName]:
     """Return all scan files and DICOM series folders below a root, by path.
 
-    Hidden files and folders, and folders with nothing but localizers, are passed over.
+    Hidden files and folders, and DICOM folders with no slice of a scan, are passed over.
 
     Raises:
         TableError: If the folder is not there, or holds no scan.
@@ -72,7 +72,7 @@ def find_scans(root: Path) -> list[ScanName]:
         scans += [_file(root, path) for path in named]
         if len(named) < len(files):
             image = first_image(folder)
-            if image is not None and "LOCALIZER" not in image.image_type:
+            if image is not None:
                 scans.append(_series(root, folder, image))
     if not scans:
         raise TableError(

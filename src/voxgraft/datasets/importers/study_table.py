@@ -52,6 +52,7 @@ def finish_studies(
     sidecar_columns: Sequence[str],
     leave_out_faulty: bool,
     on_notice: Notice | None,
+    noun: str = "studies",
 ) -> Table:
     """Write left-out studies, slice labels and, last, the table.
 
@@ -65,6 +66,7 @@ def finish_studies(
         leave_out_faulty: Write the table without the studies that cannot be used; otherwise they
             are an error.
         on_notice: Called with each notice.
+        noun: What the cases are called in messages.
 
     Returns:
         The table, as written.
@@ -78,14 +80,14 @@ def finish_studies(
     if found.faults and not leave_out_faulty:
         raise_faults(
             TableError,
-            f"{root}: studies that cannot be used",
+            f"{root}: {noun} that cannot be used",
             [f"{what}: {why}" for what, why in found.faults],
             f"All stand in {left_out_path}. Repair them, or import with --leave-out-faulty "
             "(leave_out_faulty=True): the table is then written without them.",
         )
     if not found.rows:
         shown = [f"{what}: {why}" for what, why in (found.faults + found.passed_over)]
-        raise_faults(TableError, f"{root}: no study is left", shown, "Check the folder.")
+        raise_faults(TableError, f"{root}: no {noun} are left", shown, "Check the folder.")
     frame = pd.DataFrame(found.rows)
     base = root.resolve()
     if sidecar_columns:
