@@ -113,9 +113,9 @@ def mean_difference_over_networks(
     Seeds are averaged within a network first. What they leave is part of how much a network's
     difference deviates from the mean of all (the interaction of network and start), which is
     estimated from the spread of the networks' differences: so one seed each is covered as well,
-    at the price of a wider interval. Their variance in the mean over patients, jackknifed, says
-    what the networks err together. The variance is that of Obuchowski and Rockette; the room's
-    paired seeds, with networks in place of seeds, are the same sum.
+    at the price of a wider interval. What all networks err together on these patients is their
+    covariance, jackknifed over patients. The sum of both is the variance of Obuchowski and
+    Rockette, and that of the room's paired seeds with networks in place of seeds.
 
     Args:
         metric: ``metric(target, score, weights=None)``.
@@ -127,8 +127,8 @@ def mean_difference_over_networks(
         networks: ``"random"`` (networks and patients) or ``"fixed"`` (patients only).
         quantile: For random networks, how far to go: ``"between"`` Welch's and Cochran's rule as
             for training seeds, or by the degrees of freedom of ``"hillis"``, as programs for
-            reader studies do, which covers down to 84% with two networks and 91% with three, and
-            equally well from five on (``benchmarks/networks_coverage.py``).
+            reader studies do, which covers down to 86% with two networks and 91% with three, and
+            about as well from five on (``benchmarks/networks_coverage.py``).
         bounds: Lowest and highest value of the metric. If both are finite, the interval is
             lopsided near them and does not leave what a difference can be.
         higher_is_better: Direction of the metric.

@@ -126,9 +126,8 @@ def best_against_best(
     The networks that are best on the test patients are given beside it. A bootstrap over patients
     chooses again in each draw; how far the values of the networks chosen in it lie above those of
     the same networks on all test patients is the optimism. Their interval is the basic one of the
-    two networks, moved by the optimism of their difference. (The draws of the optimism itself
-    vary less than the error of two given networks, and covered 92%; moved, 94% to 97%, in a
-    normal model of one to ten networks a group, equal or not.)
+    two networks, moved by the optimism of their difference; in simulation it covered 93% to 97%
+    (``benchmarks/networks_coverage.py``).
 
     Args:
         metric: ``metric(target, score, weights=None)``.
