@@ -257,6 +257,36 @@ def folders(
     _tell(made.path, len(made.frame), len(made.patients))
 
 
+@import_app.command("videos")
+def videos(
+    root: Path = typer.Argument(..., metavar="ROOT", help="A tree of videos, a folder per class."),
+    out: Path = typer.Option(..., "--out", help="The table to write."),
+    annotations: list[Path] | None = typer.Option(
+        None, "--annotations", help="Kinetics' CSV file; repeat for several splits."
+    ),
+    source_pattern: str | None = typer.Option(
+        None, help="Regular expression whose first group, in a path below ROOT, is the video."
+    ),
+    leave_out_faulty: bool = _LEAVE_OUT,
+    jobs: int = typer.Option(2, help="Files looked into side by side."),
+) -> None:
+    """Natural videos for pre-training, laid out as Kinetics is."""
+    from voxgraft.datasets import import_videos
+
+    with _progress("looking into files") as on_progress:
+        made = import_videos(
+            root,
+            out,
+            annotations=annotations or (),
+            source_pattern=source_pattern,
+            leave_out_faulty=leave_out_faulty,
+            jobs=jobs,
+            on_progress=on_progress,
+            on_notice=say,
+        )
+    _tell(made.path, len(made.frame), len(made.patients))
+
+
 @contextmanager
 def _progress(description: str) -> Iterator[Callable[[int, int], None]]:
     """Give a callback (done, total) that shows a bar from its first call on."""

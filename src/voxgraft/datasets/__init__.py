@@ -8,6 +8,7 @@ from voxgraft.datasets.importers import (
     import_medmnist,
     import_rsna_pe,
     import_studies,
+    import_videos,
 )
 from voxgraft.datasets.slice_labels import SliceLabels, read_slice_labels, write_slice_labels
 from voxgraft.datasets.splits import split_table
@@ -32,6 +33,7 @@ __all__ = [
     "import_medmnist",
     "import_rsna_pe",
     "import_studies",
+    "import_videos",
     "nested_subsets",
     "pool_windows",
     "read_slice_labels",

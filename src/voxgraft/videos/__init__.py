@@ -4,7 +4,7 @@ Decoding needs PyAV (``pip install "voxgraft[video]"``), which is imported when 
 """
 
 from voxgraft.videos.clip import read_clip
-from voxgraft.videos.container import VIDEO_SUFFIXES
+from voxgraft.videos.container import VIDEO_SUFFIXES, import_av
 from voxgraft.videos.header import VideoHeader, check_video, read_video_header
 from voxgraft.videos.sampling import clip_frames, clip_places, clip_times_s
 from voxgraft.videos.settings import Clips
@@ -19,6 +19,7 @@ __all__ = [
     "clip_places",
     "clip_times_s",
     "crop",
+    "import_av",
     "read_clip",
     "read_video_header",
     "scaled_size",

@@ -89,8 +89,12 @@ def import_videos(
     rows = _readable(base, rows, jobs, on_progress, found)
     found.rows = _on_one_side(rows, found)
     classes = sorted({row["label"] for row in found.rows})
-    if not found.faults or leave_out_faulty:
-        _check_classes(root, classes, len(found.rows), found)
+    if len(classes) < 2 and (leave_out_faulty or not found.faults):
+        also = f" {len(found.faults)} file(s) were left out." if found.faults else ""
+        raise TableError(
+            f"{root}: found {len(found.rows)} videos in classes {', '.join(classes) or 'none'}; "
+            f"expected videos in two or more (ROOT/CLASS/video.mp4).{also}"
+        )
     return finish_studies(
         found,
         root=root,
@@ -122,11 +126,12 @@ def _in_class_folders(base: Path, found: Found) -> Iterator[dict[str, Any]]:
             bare = inside.removesuffix(path.suffix)
             row = {"case_id": bare.replace("/", "_"), "image": inside, "label": folder.name}
             yield row if split is None else {**row, "split": split}
-    seen = {inner for _, folder in class_folders(base) for inner in (folder, folder.parent)}
-    for place in {base, *(folder for folder in seen if folder.parent == base)}:
-        loose = [p for p in sorted(place.iterdir()) if p.suffix.lower() in VIDEO_SUFFIXES]
-        if place == base or any(folder.parent == place for folder in seen):
-            found.faults += [(str(p), "lies in no class folder") for p in loose if p.is_file()]
+    for place in sorted({base, *(folder.parent for _, folder in class_folders(base))}):
+        found.faults += [
+            (str(path), "lies in no class folder")
+            for path in sorted(place.iterdir())
+            if path.suffix.lower() in VIDEO_SUFFIXES and path.name[0] != "." and path.is_file()
+        ]
 
 
 def _with_sources(
@@ -188,15 +193,10 @@ def _on_one_side(rows: list[dict[str, Any]], found: Found) -> list[dict[str, Any
         if row.get("split", "") == stays:
             kept.append(row)
         else:
-            why = f"is of the video {row['patient_id']!r}, of which the {stays} split has clips too"
-            found.faults.append((row["image"], f"{why}; expected one side"))
+            why = (
+                f"is of the video {row['patient_id']!r}, of which the {stays} split has clips too; "
+                "expected one side (if these are different videos of one name, the source pattern "
+                "'.+' takes their whole path)"
+            )
+            found.faults.append((row["image"], why))
     return kept
-
-
-def _check_classes(root: Path, classes: Sequence[str], videos: int, found: Found) -> None:
-    if len(classes) < 2:
-        also = f" {len(found.faults)} file(s) were left out." if found.faults else ""
-        raise TableError(
-            f"{root}: found {videos} videos in classes {', '.join(classes) or 'none'}; expected "
-            f"videos in two or more (ROOT/CLASS/video.mp4).{also}"
-        )
