@@ -1,6 +1,7 @@
 """LIDC-IDRI's published annotations: what is known of them, and the same written as XML."""
 
 from collections import Counter, defaultdict
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -74,14 +75,40 @@ def test_published_slices_on_which_three_readers_agree(published):
     assert sum(len(scan.slice_z_mm) for scan in scans) == 243945
 
 
+def boxes(annotation):
+    """Return the corners of a reader's outlines in each slice."""
+    found = {}
+    for contour in annotation.contours:
+        if contour.inclusion:
+            low, high = found.get(contour.z_mm, (np.inf, -np.inf))
+            found[contour.z_mm] = (
+                np.minimum(low, contour.points.min(axis=0)),
+                np.maximum(high, contour.points.max(axis=0)),
+            )
+    return found
+
+
+def meet(one, other):
+    return any(
+        bool((one[z][0] < other[z][1]).all() and (other[z][0] < one[z][1]).all())
+        for z in one.keys() & other.keys()
+    )
+
+
 def test_published_readers(published):
-    """Only three nodules hold two annotations of one session (two parts, or drawn twice)."""
-    twice = [
-        nodule.case_id
-        for nodule in published
-        if len({item.reader for item in nodule.annotations}) < len(nodule.annotations)
-    ]
-    assert twice == ["LIDC-IDRI-0241_01", "LIDC-IDRI-0436_02", "LIDC-IDRI-0707_05"]
+    """Of one nodule, what one session drew is apart or drawn twice; what two drew is together."""
+    pairs, one_session, apart = 0, [], []
+    for nodule in published:
+        drawn = [(item.reader, boxes(item)) for item in nodule.annotations]
+        for (reader, here), (other, there) in combinations(drawn, 2):
+            pairs += 1
+            if reader == other:
+                one_session.append(nodule.case_id)
+            elif not meet(here, there):
+                apart.append(nodule.case_id)
+    assert pairs == 7399
+    assert one_session == ["LIDC-IDRI-0241_01", "LIDC-IDRI-0436_02", "LIDC-IDRI-0707_05"]
+    assert len(apart) == 5
 
 
 def test_published_annotations_as_xml_are_the_same_nodules(published, tmp_path, lidc_trees):

@@ -20,7 +20,8 @@ def reading_sessions(nodule_ids: Sequence[str]) -> list[int]:
 
     In the published database this agrees with what is drawn: of the 7,399 pairs of annotations of
     one nodule, 3 are put into one session (two of them do not overlap, in the third a reader
-    outlined a nodule twice). It may count a reader whose numbers jump as two.
+    outlined a nodule twice); of the others all but 5 overlap. A reader whose numbers jump within
+    a nodule counts as two.
 
     Args:
         nodule_ids: As in the column ``_nodule_id``, ordered by annotation.
