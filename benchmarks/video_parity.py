@@ -80,7 +80,8 @@ def draw(network: nn.Module) -> Any:
                 buffer.uniform_(1.0, 2.0, generator=generator)
             elif name.endswith("running_mean"):
                 buffer.normal_(0.0, 0.2, generator=generator)
-    return network.eval()
+    network.eval()  # the authors' Video Swin returns nothing there
+    return network
 
 
 def as_the_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -186,12 +187,15 @@ def authors_swin(folder: Path) -> Callable[..., nn.Module]:
 
 
 def swin_rows(folder: Path, size: list[int]) -> Iterator[Row]:
-    theirs = draw(
-        authors_swin(folder)(
-            patch_size=(2, 4, 4), window_size=(8, 7, 7), embed_dim=96, depths=[2, 2, 6, 2],
-            num_heads=[3, 6, 12, 24], patch_norm=True,
-        )
-    )  # fmt: skip
+    build = authors_swin(folder)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.meshgrid")
+        theirs = draw(
+            build(
+                patch_size=(2, 4, 4), window_size=(8, 7, 7), embed_dim=96, depths=[2, 2, 6, 2],
+                num_heads=[3, 6, 12, 24], patch_norm=True,
+            )
+        )  # fmt: skip
     state = {f"backbone.{n}": t for n, t in theirs.state_dict().items()}
     state |= {
         "cls_head.fc_cls.weight": torch.ones(400, 768),
