@@ -60,7 +60,7 @@ def _start(plan: Path, out: Path) -> subprocess.Popen[bytes]:
 
 
 def _kill_when(process: subprocess.Popen[bytes], happened: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not happened():
         if process.poll() is not None or time.monotonic() > deadline:
             said = process.communicate()[1].decode()

@@ -116,6 +116,8 @@ def ke2023(
             "schedule": "plateau",
             "plateau_factor": 0.5,
             "plateau_patience": 5,
+            "plateau_on": "loss",
+            "balance": "classes",
             "warmup": 0.0,
             "epochs": 50.0,
             "eval_every_epochs": 1.0,
@@ -167,6 +169,7 @@ def _smaller(plan: Json) -> Json:
     plan["sizes"], plan["seeds"], plan["keep_weights"] = ["all"], 1, "none"
     plan["optimization"] |= {
         "schedule": "constant",
+        "plateau_on": "metric",
         "epochs": None,
         "eval_every_epochs": None,
         "steps": 2,

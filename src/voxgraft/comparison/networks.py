@@ -17,7 +17,7 @@ from voxgraft.comparison.published.ke2023 import MODELS_3D, column_of, row_of
 from voxgraft.errors import RecipeError
 from voxgraft.metrics import Metric
 from voxgraft.models import MODELS
-from voxgraft.statistics import best_against_best, mean_difference_over_networks
+from voxgraft.statistics import best_against_best, holm, mean_difference_over_networks
 from voxgraft.types import Json
 
 
@@ -137,6 +137,9 @@ def _means(
                     | _plain(row)
                     | {"shown": difference.shown, "left_out": left_out}
                 )
+    known = [row for row in rows if row["p_value"] is not None]
+    for row, p_holm in zip(known, holm([row["p_value"] for row in known]), strict=True):
+        row["p_holm"] = float(p_holm)
     return rows
 
 

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 
+from voxgraft.comparison.published.ke2023 import MODELS_3D
 from voxgraft.errors import ReportError
 
 TABLES = {"ke2023": "ke2023_table1.csv"}
 """File of each table, by name."""
 
-SEVEN_3D = ("MViT", "R(2+1)D R50", "CSN R101", "SlowFast R50", "Slow R50", "Swin-T", "PENet")
+SEVEN_3D = tuple(MODELS_3D.values())
 """The networks of 3D volumes in Ke et al. (2023); the others read slices."""
 
 NARROW = 0.6

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from voxgraft.comparison.published.cells import Cell
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from voxgraft.comparison.published.cells import Cell
 
 MODELS_3D: dict[str, str] = {
     "mvit_base_32x3": "MViT",
