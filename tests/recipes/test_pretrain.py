@@ -9,9 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from voxgraft.cli.main import app
+from voxgraft.errors import RunError
 from voxgraft.grafting import graft
 from voxgraft.inference import load_trained, predict
-from voxgraft.errors import RunError
+from voxgraft.recipes import video_recipe
 from voxgraft.runs import RunFolder
 from voxgraft.volumes import Affine, Volume, write_volume
 
@@ -94,3 +95,11 @@ def test_words_that_do_not_go_together(kinetics, tmp_path):
 
         with pytest.raises(UsageError):
             run_verb(*words)
+
+
+def test_hundreds_of_classes_are_classes(tmp_path: Path) -> None:
+    rows = "".join(f"c{k},s{k},{k}.mp4,class {k % 30},train\n" for k in range(60))
+    table = tmp_path / "t.csv"
+    table.write_text("case_id,patient_id,image,label,split\n" + rows)
+    target = video_recipe(str(table), "x3d_xs")["target"]
+    assert (target["kind"], len(target["classes"])) == ("multiclass", 30)

@@ -65,7 +65,8 @@ def pretrain(
 
 def _video_table(videos: Path, out: Path) -> Path:
     """Return the table of a folder of videos; it is made once, in the run's folder."""
-    from voxgraft.datasets import Target, import_videos, read_table, split_table, write_table
+    from voxgraft.datasets import import_videos, read_table, split_table, write_table
+    from voxgraft.recipes.pretraining import class_target
 
     if videos.is_file():
         return videos
@@ -75,7 +76,7 @@ def _video_table(videos: Path, out: Path) -> Path:
     made = import_videos(videos, path)
     say(f"{len(made.frame)} videos of {len(made.patients)} sources")
     if "split" not in made.frame:
-        target = Target.infer(made.frame, ["label"])
+        target = class_target(made.frame, "label")
         parts = split_table(read_table(path), fractions=(0.9, 0.1, 0.0), seed=0, target=target)
         write_table(parts, path)
     return path

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,6 +70,7 @@ class ClipFeed(Feed):
         training: bool = False,
         seed: int = 0,
         threads: int = 2,
+        decoders: int | None = None,
     ) -> None:
         """Check that the files are there; none is opened yet.
 
@@ -77,7 +80,9 @@ class ClipFeed(Feed):
             clips: How clips are taken.
             training: Whether clips are drawn at random, one of each video at a time.
             seed: Of what is random.
-            threads: That make batches, each with one thread of the decoder.
+            threads: That make batches.
+            decoders: Videos of a batch that are decoded side by side, each by one thread; None
+                shares the cores that this process may use among ``threads``.
 
         Raises:
             StoreError: If there are no videos, or targets do not match.
@@ -105,6 +110,7 @@ class ClipFeed(Feed):
         self._case_targets = torch.from_numpy(values.astype(np.float32))
         self._training = training
         self._seed = seed
+        self._decoders = decoders or max(1, _usable_cores() // threads)
         self._headers: dict[int, VideoHeader] = {}
 
     @property
@@ -125,18 +131,27 @@ class ClipFeed(Feed):
 
     def _batch(self, step: int, positions: Int[np.ndarray, " b"]) -> Batch:
         images = np.empty((len(positions), *self.image_shape), dtype=np.float32)
-        together: dict[tuple[int, tuple[int, int]], list[tuple[int, _Cut]]] = {}
-        for place, position in enumerate(positions):
-            cut = self._cut(step, place, int(position))
-            together.setdefault((cut.video, cut.size_pixels), []).append((place, cut))
-        for (video, size_pixels), cuts in together.items():
-            times = np.concatenate([cut.times_s for _, cut in cuts])
-            frames = read_clip(self.paths[video], times, size_pixels=size_pixels)
-            for number, (place, cut) in enumerate(cuts):
-                own = frames[:, number * self.clips.frames : (number + 1) * self.clips.frames]
-                part = crop(own, self.clips.size_pixels, top=cut.top, left=cut.left, flip=cut.flip)
-                np.divide(part, np.float32(255), out=images[place])
+        if self._decoders > 1:
+            with ThreadPoolExecutor(self._decoders, "voxgraft-feed-clips") as pool:
+                places = range(len(positions))
+                cuts = list(pool.map(lambda p: self._cut(step, p, int(positions[p])), places))
+                list(pool.map(lambda own: self._fill(images, own), _together(cuts)))
+        else:
+            cuts = [self._cut(step, place, int(p)) for place, p in enumerate(positions)]
+            for own in _together(cuts):
+                self._fill(images, own)
         return Batch(torch.from_numpy(images), self._targets_at(positions))
+
+    def _fill(self, images: Float[np.ndarray, "m 3 t s s"], cuts: dict[int, _Cut]) -> None:
+        """Read clips of one video, at one size, into their places in the batch."""
+        length = self.clips.frames
+        first = next(iter(cuts.values()))
+        times = np.concatenate([cut.times_s for cut in cuts.values()])
+        frames = read_clip(self.paths[first.video], times, size_pixels=first.size_pixels)
+        for number, (place, cut) in enumerate(cuts.items()):
+            own = frames[:, number * length : (number + 1) * length]
+            part = crop(own, self.clips.size_pixels, top=cut.top, left=cut.left, flip=cut.flip)
+            np.divide(part, np.float32(255), out=images[place])
 
     def _cut(self, step: int, place: int, position: int) -> _Cut:
         video, number = divmod(position, len(self._places))
@@ -161,3 +176,18 @@ class ClipFeed(Feed):
         if video not in self._headers:
             self._headers[video] = read_video_header(self.paths[video])
         return self._headers[video]
+
+
+def _together(cuts: Sequence[_Cut]) -> list[dict[int, _Cut]]:
+    """Group the clips of a batch, by place, that are read in one go: of one video, at one size."""
+    groups: dict[tuple[int, tuple[int, int]], dict[int, _Cut]] = {}
+    for place, cut in enumerate(cuts):
+        groups.setdefault((cut.video, cut.size_pixels), {})[place] = cut
+    return list(groups.values())
+
+
+def _usable_cores() -> int:
+    """Return the cores that this process may run on, where the system tells."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from voxgraft.datasets import Target, read_table
+import pandas as pd
+
+from voxgraft.datasets import Kind, Target, read_table
 from voxgraft.types import Json
 
 
@@ -28,7 +30,7 @@ def video_recipe(table: str, model: str, *, target: str = "label") -> Json:
         Feichtenhofer et al., SlowFast Networks for Video Recognition, ICCV 2019, section 4:
         clips, rate, warm-up and epochs; the batch is 64 clips there, spread over 128 GPUs.
     """
-    return _recipe(table, model, [target]) | {
+    return _recipe(table, model, [target], classes=True) | {
         "clips": {},
         "optimization": {
             "optimizer": "sgd",
@@ -62,8 +64,15 @@ def table_recipe(table: str, model: str, *, target: Sequence[str]) -> Json:
     }
 
 
-def _recipe(table: str, model: str, columns: list[str]) -> Json:
-    found = Target.infer(read_table(Path(table)).frame, columns)
+def class_target(frame: pd.DataFrame, column: str) -> Target:
+    """Return the target of a column that holds classes, however many: videos have hundreds."""
+    kind: Kind | None = "multiclass" if frame[column].nunique() > 2 else None
+    return Target.infer(frame, [column], kind=kind)
+
+
+def _recipe(table: str, model: str, columns: list[str], *, classes: bool = False) -> Json:
+    frame = read_table(Path(table)).frame
+    found = class_target(frame, columns[0]) if classes else Target.infer(frame, columns)
     return {
         "table": table,
         "target": {
