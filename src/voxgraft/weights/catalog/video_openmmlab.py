@@ -6,6 +6,7 @@ from voxgraft.weights.source import InputContract, Source, WebFile
 
 _PLACE = "https://download.openmmlab.com/mmaction"
 _NOTE = "the code is Apache-2.0; no licence is stated for the weights"
+_WHOLE = "its head averages the whole map, which here is the model option pooling: whole"
 _K400 = "Kinetics-400"
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -48,7 +49,7 @@ def _source(
         head_parameters=head,
         paper="arXiv:1812.03982" if architecture.startswith("slow") else "arXiv:1904.02811",
         trained_on=trained_on,
-        note=_NOTE,
+        note=f"{_NOTE}; {_WHOLE}" if architecture == "slow_r50" else _NOTE,
     )
 
 
