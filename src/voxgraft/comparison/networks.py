@@ -101,7 +101,7 @@ def published_table(study: Study) -> Json | None:
 def _means(
     study: Study, evidence: Evidence, metric: Metric, kinds: dict[str, tuple[str, ...]]
 ) -> list[Json]:
-    rows = []
+    rows: list[Json] = []
     reference = resolve_reference(study.plan)
     others = [start.name for start in study.plan.starts if start.name != reference]
     pairs = [(name, reference) for name in others]
