@@ -60,7 +60,7 @@ def test_kinetics_folders(tree: Tree, tmp_path: Path) -> None:
         ["train_push up_-a_b1_000012_000022", "-a_b1", "push up", "train"],
         ["train_push up_-a_b1_000030_000040", "-a_b1", "push up", "train"],
         ["train_yoga_x_000000_000010", "x", "yoga", "train"],
-        ["validate_yoga_y", "y", "yoga", "validation"],
+        ["validate_yoga_y", "validate/yoga/y", "yoga", "validation"],
     ]
     again = read_table(tmp_path / "tables" / "t.csv")
     assert list(again.frame.columns) == ["case_id", "patient_id", "image", "label", "split"]

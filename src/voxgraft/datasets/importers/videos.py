@@ -47,8 +47,8 @@ def import_videos(
 
     Columns: ``case_id``, ``patient_id``, ``image``, ``label`` and, where known, ``split``.
     ``patient_id`` is the *source video*, so that clips of one video stay on one side of a split:
-    the youtube id of a name as above, else the file's name. The first frame of each file is
-    decoded, and the end of the file looked for.
+    the youtube id of a name as above; any other file is taken for a video of its own, by its path.
+    The first frame of each file is decoded, and the end of the file looked for.
 
     Args:
         root: The folder.
@@ -140,9 +140,9 @@ def _with_sources(
     """Add the source video as ``patient_id``."""
     kept = []
     for row in rows:
-        stem = Path(row["image"]).stem
-        clip = _CLIP_NAME.fullmatch(stem)
-        source = clip.group(1) if clip else stem
+        bare = row["image"].removesuffix(Path(row["image"]).suffix)
+        clip = _CLIP_NAME.fullmatch(bare.rsplit("/", 1)[-1])
+        source = clip.group(1) if clip else bare
         if pattern is not None:
             source = found_id(pattern, row["image"])
             if not source:
@@ -195,8 +195,7 @@ def _on_one_side(rows: list[dict[str, Any]], found: Found) -> list[dict[str, Any
         else:
             why = (
                 f"is of the video {row['patient_id']!r}, of which the {stays} split has clips too; "
-                "expected one side (if these are different videos of one name, the source pattern "
-                "'.+' takes their whole path)"
+                "expected one side"
             )
             found.faults.append((row["image"], why))
     return kept
