@@ -160,7 +160,7 @@ def test_failed_runs_are_named_and_not_averaged_in_silence(reported):
     assert f"{n} of {len(comparison['runs'])} runs failed, diverged or are flagged" in words
     assert "N = 25, seeds 0, 1: failed (CUDA out of memory)" in words
     assert "diverged; loss not finite" in words
-    assert "lite0_3d, imagenet-average, N = 25: no estimate, no run finished." in words
+    assert "N = 25; resnet18_3d, imagenet-average, N = 25: no estimate, no run finished." in words
     assert "†" in words
 
 

@@ -4,34 +4,18 @@ Everything beyond ``format`` and the task's kind and metric may be absent or nul
 that was stopped half-way is reported as far as it went.
 """
 
+# ruff: noqa: RUF012 (pydantic copies the defaults)
+
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing import Any, Literal
 
 from voxgraft.metrics import METRICS
+from voxgraft.reports.parts import Count, Estimate, Number, Part, Seed, Size
+from voxgraft.reports.several import Networks, Published
 
 FORMAT = 1
 """Version of ``comparison.json`` that this room reads."""
-
-Number = Annotated[float, Field(ge=-1e15, le=1e15)]
-Count = Annotated[int, Field(ge=0, le=10**15)]
-Size = Annotated[int, Field(ge=1, le=10**9)]
-Seed = Annotated[int, Field(ge=-(2**63), le=2**64)]
-
-
-class Part(BaseModel):
-    """A part of a comparison: typed strictly, null read as absent, unknown keys ignored."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", protected_namespaces=())
-
-    @model_validator(mode="before")
-    @classmethod
-    def _null_is_absent(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: item for key, item in value.items() if item is not None}
-        return value
 
 
 class Task(Part):
@@ -121,23 +105,6 @@ class Run(Part):
     def scored(self, level: str) -> dict[str, float | None]:
         """Return the metrics of a level, ``"case"`` or ``"patient"``."""
         return self.metrics_patient if level == "patient" else self.metrics
-
-
-class Estimate(Part):
-    """A number with its interval; without a number, the reason why there is none."""
-
-    estimate: Number | None = None
-    low: Number | None = None
-    high: Number | None = None
-    n_patients: Count | None = None
-    method: str = ""
-    note: str = ""
-    reason: str = ""
-
-    @property
-    def why(self) -> str:
-        """Return why there is no estimate, or what to know of it."""
-        return self.reason or self.note
 
 
 class Point(Estimate):
@@ -257,6 +224,8 @@ class Comparison(Part):
     baselines: list[Baseline] = []
     differences: list[Difference] = []
     label_savings: list[LabelSaving] = []
+    networks: Networks = Networks()
+    published: Published | None = None
     trials: list[Trial] = []
     examples: list[Example] = []
     cost: list[Cost] = []

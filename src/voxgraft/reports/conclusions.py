@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from voxgraft.reports.comparison import Comparison, Difference, Estimate, LabelSaving
+from voxgraft.reports.comparison import Comparison, Difference, LabelSaving
+from voxgraft.reports.remarks import estimate_notes, folded, whys
 from voxgraft.reports.tables import Cell, Table, cells, heading
 from voxgraft.reports.wording import (
     ABSENT,
@@ -64,7 +65,8 @@ def supported_best(comparison: Comparison, model: str, train_size: int) -> str:
     return ""
 
 
-def _mark(comparison: Comparison, start: str, model: str, train_size: int) -> str:
+def mark(comparison: Comparison, start: str, model: str, train_size: int) -> str:
+    """Return ▲ or ▼ where a start is supported as better or worse than the reference."""
     for difference in comparison.differences:
         same = (difference.start, difference.model, difference.train_size)
         if same == (start, model, train_size) and difference.against == comparison.baseline_start:
@@ -78,7 +80,6 @@ def estimates_table(comparison: Comparison) -> Table:
     task, sizes = comparison.task, comparison.train_sizes
     decimals = metric_decimals(comparison)
     rows, records, notes, used = [], [], [], ""
-    remarks: dict[str, list[str]] = {}
     several = len(comparison.model_names) > 1
     for model in comparison.model_names:
         own = []
@@ -90,13 +91,11 @@ def estimates_table(comparison: Comparison) -> Table:
                 if point is None:
                     row.append(Cell(text=ABSENT))
                     continue
-                text = _mark(comparison, start, model, size) + estimate_text(point, decimals)
+                text = mark(comparison, start, model, size) + estimate_text(point, decimals)
                 text = f"{FLAG} {text}" if point.flagged else text
                 row.append(Cell(text=text, best=best[size] == start))
                 used += text
                 where = f"{model}, {start}, N = {size:,}" if several else f"{start}, N = {size:,}"
-                for remark in _whys(point):
-                    remarks.setdefault(remark, []).append(where)
                 if point.flagged:
                     notes.append(f"{FLAG} {where}: {'; '.join(point.flagged)}.")
                 records.append(
@@ -112,18 +111,12 @@ def estimates_table(comparison: Comparison) -> Table:
         if sizes:
             row.append(Cell(text=estimate_text(baseline, decimals), span=len(sizes)))
         rows.append(row)
-        for remark in _whys(baseline):
-            remarks.setdefault(remark, []).append(f"Baseline {baseline.name}")
         records.append(
             {"model": "", "start": f"baseline: {baseline.name}"}
             | baseline.model_dump(exclude={"name", "description"})
             | {"metric": task.metric}
         )
-    points = len(records) - len(comparison.baselines)
-    notes = [
-        f"{'Every start and size' if len(places) == points > 1 else '; '.join(places)}: {remark}."
-        for remark, places in remarks.items()
-    ] + notes
+    notes = estimate_notes(comparison, sizes) + notes
     if "▲" in used or "▼" in used:
         notes.append(
             f"▲ better, ▼ worse than {comparison.baseline_start}: the interval of the paired "
@@ -150,17 +143,6 @@ def estimates_table(comparison: Comparison) -> Table:
     )
 
 
-def _remarks(where: str, value: Estimate) -> list[str]:
-    """Return what is to be known of an estimate, or why it is absent."""
-    return [f"{where}: {remark}." for remark in _whys(value)]
-
-
-def _whys(value: Estimate) -> list[str]:
-    if not value.why:
-        return []
-    return [f"{'no estimate, ' if value.estimate is None else ''}{value.why}"]
-
-
 def _rests_on(comparison: Comparison) -> str:
     every = [point for curve in comparison.curves for point in curve.points]
     points = [point for point in every if point.estimate is not None]
@@ -185,7 +167,7 @@ def differences_table(comparison: Comparison) -> Table:
     decimals = metric_decimals(comparison)
     header = ["Start", "Against", "N", "Difference", "p", "p (Holm)", "Patients", "Seeds"]
     header.append("Verdict")
-    rows, notes = [], []
+    rows, found = [], []
     several = len(comparison.model_names) > 1
     for model in dict.fromkeys(difference.model for difference in comparison.differences):
         if several:
@@ -207,7 +189,9 @@ def differences_table(comparison: Comparison) -> Table:
                 )
             )
             where = f"{model}, {difference.start}" if several else difference.start
-            notes += _remarks(f"{where}, N = {difference.train_size:,}", difference)
+            where = f"{where}, N = {difference.train_size:,}"
+            found += [(where, remark) for remark in whys(difference)]
+    notes = folded(found, len(comparison.differences), "Every difference", "differences")
     methods = list(dict.fromkeys(d.method for d in comparison.differences if d.method))
     notes += [f"Method: {method}." for method in methods]
     return Table(

@@ -9,7 +9,8 @@ import unicodedata
 from collections.abc import Iterable
 
 from voxgraft.metrics import METRICS
-from voxgraft.reports.comparison import Comparison, Estimate, Task
+from voxgraft.reports.comparison import Comparison, Task
+from voxgraft.reports.parts import Estimate
 
 ABSENT = "—"
 """Stands where there is no number."""
