@@ -53,7 +53,7 @@ def kinetics(tmp_path_factory) -> Path:
                     frames[time][place if label == "down" else place[::-1]] = 250
                 folder = root / split / label
                 folder.mkdir(parents=True, exist_ok=True)
-                films.write_video(folder / f"{label}_{number}.mp4", frames, "libx264")
+                films.write_video(folder / f"{split}_{label}_{number}.mp4", frames, "libx264")
     return root
 
 

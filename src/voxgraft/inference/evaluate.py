@@ -10,7 +10,7 @@ import pandas as pd
 
 from voxgraft.datasets import Table
 from voxgraft.errors import MetricError, StatisticsError, TableError, VoxgraftError, raise_faults
-from voxgraft.inference.predict import score_image
+from voxgraft.inference.predict import check_predicts_scans, score_image
 from voxgraft.metrics import METRICS
 from voxgraft.runs import TrainedRun, score_frame, scores_of, squeeze, truth_of
 from voxgraft.statistics import performance_interval
@@ -43,6 +43,7 @@ def evaluate(
         TableError: If targets are missing or outside the classes, or scans cannot be read; all
             faults are named.
     """
+    check_predicts_scans(run)
     target = run.recipe.target
     missing = [name for name in target.columns if name not in table.frame]
     if missing:

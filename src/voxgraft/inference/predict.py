@@ -38,6 +38,7 @@ def predict(
     Raises:
         VolumeError: If scans cannot be read or preprocessed; all are named, none is predicted.
     """
+    check_predicts_scans(run)
     faults: list[str] = []
     scores: list[Float[np.ndarray, " k"]] = []
     for path in scans:
@@ -60,13 +61,21 @@ def predict(
     return in_words(run, [str(path) for path in scans], np.stack(scores))
 
 
-def score_image(run: TrainedRun, image: Float[np.ndarray, "c d h w"]) -> Float[np.ndarray, " k"]:
-    """Return the scores of one preprocessed volume: of a study seen through windows, pooled."""
+def check_predicts_scans(run: TrainedRun) -> None:
+    """See that a run was trained on scans.
+
+    Raises:
+        RunError: If it was trained on clips of videos.
+    """
     if run.recipe.clips is not None:
         raise RunError(
             f"{run.folder} was trained on clips of videos, so it predicts no scans. Give it as a "
             "source instead: `voxgraft graft`, or a start of `voxgraft compare`."
         )
+
+
+def score_image(run: TrainedRun, image: Float[np.ndarray, "c d h w"]) -> Float[np.ndarray, " k"]:
+    """Return the scores of one preprocessed volume: of a study seen through windows, pooled."""
     windows = run.recipe.seen_windows
     if windows is None:
         return np.asarray(score_items(run, image[None])[0])

@@ -24,7 +24,7 @@ from voxgraft.transforms.resampling import MAX_VOXELS, Interpolation, resample
 from voxgraft.types import Json, PartialSize3, PartialSpacing3, Size3, Spacing3
 from voxgraft.volumes import Volume
 
-PREPROCESSING_VERSION = 1
+PREPROCESSING_VERSION = 2
 """Goes into the key of stored volumes: raised whenever :func:`preprocess` gives other numbers."""
 
 Storage = Literal["float16", "float32", "uint8", "uint16"]
