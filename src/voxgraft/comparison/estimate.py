@@ -11,6 +11,7 @@ from pathlib import Path
 from voxgraft.comparison.audit import input_audit, overlap_audit
 from voxgraft.comparison.matrix import Arm, Study
 from voxgraft.comparison.plan import Plan
+from voxgraft.comparison.stages import StageRuns, stage_runs
 from voxgraft.comparison.study import (
     audit_grafts,
     channels_of,
@@ -51,7 +52,9 @@ def estimate_comparison(plan: Plan, *, jobs: int = 1) -> Json:
         study = open_study(plan, folder, jobs)
         prepared = prepare_cases(study, jobs)
         check_sizes(study, prepared)
-        grafts = audit_grafts(study, folder, channels_of(prepared))
+        channels = channels_of(prepared)
+        grafts = audit_grafts(study, folder, channels)
+        staged = stage_runs(study, folder, jobs, channels)
         overlap = overlap_audit(study, read_table(study.table))
         measured: dict[tuple[str, str], tuple[float, float]] = {}
         arms = list(study.arms())
@@ -68,10 +71,12 @@ def estimate_comparison(plan: Plan, *, jobs: int = 1) -> Json:
             _row(study, arm, run, trial, *measured[arm.model.name, arm.start.name])
             for arm, run, trial in zip(arms, planned, tried, strict=True)
         ]
+        rows = [*_stage_rows(study, staged, measured), *rows]
     seconds = sum(row["minutes"] for row in rows) * 60
     hours = seconds / 3600 / jobs
     runs = len(arms) * len(plan.seeds)
     trials = sum(row["trials"] for row in rows)
+    chained = sum(len(wanted) for wanted in staged.values())
     told = f"{hours * 60:.0f} min" if hours < 2 else f"{hours:.1f} h"
     told = f"about {told}" if hours * 60 >= 1 else "less than a minute"
     return {
@@ -83,7 +88,8 @@ def estimate_comparison(plan: Plan, *, jobs: int = 1) -> Json:
         "overlap": overlap,
         "input": input_audit(grafts),
         "text": (
-            f"{runs} runs and {trials} trials of learning rates: {told} with --jobs {jobs}, "
+            f"{runs} runs{f', {chained} runs before them' if chained else ''} and {trials} trials "
+            f"of learning rates: {told} with --jobs {jobs}, "
             f"without early stopping (measured over {_STEPS} steps of each start)"
         ),
     }
@@ -111,6 +117,36 @@ def _measure(study: Study, arm: Arm, folder: Path) -> tuple[float, float]:
         return 0.0, total
     step = (ticks[_STEPS - 2] - ticks[0]) / (_STEPS - 2)
     return step, max(0.0, total - _STEPS * step)
+
+
+def _stage_rows(
+    study: Study, staged: StageRuns, measured: dict[tuple[str, str], tuple[float, float]]
+) -> list[Json]:
+    """Return what the trainings before the comparison take, a row a start and network."""
+    rows = []
+    for key, wanted in staged.items():
+        model, _, start = key.partition("__")
+        step_s, evaluation_s = measured[model, start]
+        recipes = [recipe for _, recipe in wanted]
+        planned = planned_optimizations(recipes)
+        seconds = sum(
+            one.steps * step_s + math.ceil(one.steps / one.eval_every) * evaluation_s
+            for one in planned
+        )
+        train = read_table(Path(recipes[0].table)).split("train")
+        rows.append(
+            {
+                "model": model,
+                "start": f"{start}, on {study.plan.chained[start]}",
+                "patients": len(train.patients),
+                "seeds": 1,
+                "trials": len(wanted) if len(wanted) > 1 else 0,
+                "steps": planned[0].steps,
+                "step (s)": round(step_s, 3),
+                "minutes": round(seconds / 60, 2),
+            }
+        )
+    return rows
 
 
 def _row(

@@ -55,7 +55,12 @@ def check_training(
             "network without them (join: mean or max), or adapt: frozen, which trains them."
         )
     size = min(optimization.batch_size, len(train_feed.targets))
-    if size == 1 and adapt.method not in ("frozen", "probe", "lora") and batchnorm_layers(network):
+    layers = batchnorm_layers(network)
+    if adapt.method in ("frozen", "probe", "lora"):
+        parts = dict(network.encoder.named_modules())
+        beside = [part for name, part in parts.items() if apart and name.startswith(apart)]
+        layers = [layer for layer in layers if layer in beside]
+    if size == 1 and layers:
         raise RecipeError(
             "a batch has one case, and the network has BatchNorm, which needs at least two. "
             "Raise optimization.batch_size, give more training cases, or graft with norm 'group'."
