@@ -81,7 +81,7 @@ def _panel(
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
         _rows(axes, comparison, rows)
-        _directions(axes, comparison, rows)
+        directions(axes, comparison, {row.against for row in rows}, "Paired difference")
         if title:
             axes.set_title(short(title, 44), loc="left", pad=20)
         return save(figure, folder, name, _alt(comparison, rows))
@@ -139,11 +139,11 @@ def _rows(axes: Axes, comparison: Comparison, rows: list[Difference]) -> None:
             at += ROW
 
 
-def _directions(axes: Axes, comparison: Comparison, rows: list[Difference]) -> None:
-    against = {row.against for row in rows}
+def directions(axes: Axes, comparison: Comparison, against: set[str], what: str) -> None:
+    """Say below the axis what it is, and above it which way is whose."""
     other = next(iter(against)) if len(against) == 1 else "the other"
     other = short(other, 20)
-    axes.set_xlabel(f"Paired difference in {short(comparison.task.label, 36)}")
+    axes.set_xlabel(f"{what} in {short(comparison.task.label, 36)}")
     left, right = f"◀ {other} better", "start better ▶"
     if not comparison.task.higher_is_better:
         left, right = "◀ start better", f"{other} better ▶"

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from voxgraft.reports.comparison import Comparison, Point, Run
-from voxgraft.reports.conclusions import FLAG, mark, supported_best
-from voxgraft.reports.remarks import estimate_notes
+from voxgraft.reports.conclusions import mark, supported_best
 from voxgraft.reports.several import PrintedCell
-from voxgraft.reports.tables import Cell, Table, cells, heading
-from voxgraft.reports.wording import ALPHA, direction, estimate_text, metric_decimals, number
+from voxgraft.reports.wording import estimate_text, metric_decimals
 
 TOP = "●"
 """Marks the best value of a row."""
@@ -67,14 +65,16 @@ class Grid:
         percent: Share of the training patients in the published table; None if it has none.
         starts: Columns.
         groups: Kind of network, in words (may be empty), and its rows.
-        table: The same as a table, for files and the terminal.
+        baselines: Trivial predictors by name, with their value and interval.
+        notes: Letter of each note on printed cells.
     """
 
     train_size: int
     percent: float | None
     starts: list[str]
     groups: list[tuple[str, list[GridRow]]]
-    table: Table = field(repr=False)
+    baselines: list[tuple[str, str]]
+    notes: dict[str, str]
 
 
 def several(comparison: Comparison) -> bool:
@@ -99,9 +99,10 @@ def printed_percents(comparison: Comparison) -> dict[int, float]:
     train = comparison.data.splits.get("train")
     if comparison.published is None or train is None or not train.patients:
         return {}
-    rows = [*comparison.published.cells, *comparison.published.means]
+    percents = [cell.percent for cell in comparison.published.cells]
+    percents += [mean.percent for mean in comparison.published.means]
     found: dict[int, tuple[float, float]] = {}
-    for percent in dict.fromkeys(row.percent for row in rows):
+    for percent in dict.fromkeys(percents):
         share = percent / 100 * train.patients
         near = [(abs(size - share), size) for size in comparison.train_sizes]
         away, size = min(near, default=(1.0, 0))
@@ -110,11 +111,16 @@ def printed_percents(comparison: Comparison) -> dict[int, float]:
     return {size: percent for size, (_, percent) in found.items()}
 
 
+def kind_rank(kind: str) -> int:
+    """Return the place of a kind in a sequence: 3D, then 2D, then others."""
+    return ["3D", "2D"].index(kind) if kind in ("3D", "2D") else 2
+
+
 def kinds_of(comparison: Comparison) -> list[tuple[str, list[str]]]:
     """Return the networks by kind in words, 3D first; those of no known kind last."""
     names = comparison.model_names
     kinds = comparison.networks.kinds
-    ordered = sorted(kinds, key=lambda kind: (kind != "3D", kind != "2D"))
+    ordered = sorted(kinds, key=kind_rank)
     groups = [(KINDS.get(kind, kind), [n for n in names if n in kinds[kind]]) for kind in ordered]
     known = {name for _, members in groups for name in members}
     groups.append(("Other networks" if known else "", [n for n in names if n not in known]))
@@ -133,7 +139,11 @@ def _grid(comparison: Comparison, size: int, percent: float | None) -> Grid:
         percent=percent,
         starts=starts,
         groups=groups,
-        table=_table(comparison, size, percent, groups, letters),
+        baselines=[
+            (baseline.name, estimate_text(baseline, metric_decimals(comparison)))
+            for baseline in comparison.baselines
+        ],
+        notes={letter: note for note, letter in letters.items()},
     )
 
 
@@ -151,7 +161,7 @@ def _row(
     for start in comparison.start_names:
         point = comparison.point(start, model, size)
         text, words = _ours(comparison, start, model, size, point, decimals)
-        printed = _printed(comparison, model, start, percent)
+        printed = printed_cell(comparison, model, start, percent)
         shown, letter = "", ""
         if percent is not None:
             shown = "not printed"
@@ -220,9 +230,10 @@ def _tops(comparison: Comparison, model: str, size: int) -> list[str]:
     return [start for start, value in values.items() if value == best(values.values())]
 
 
-def _printed(
+def printed_cell(
     comparison: Comparison, model: str, start: str, percent: float | None
 ) -> PrintedCell | None:
+    """Return the published cell of a network, start and percentage; None if there is none."""
     if comparison.published is None or percent is None:
         return None
     for cell in comparison.published.cells:
@@ -238,99 +249,3 @@ def _letter(n: int) -> str:
         text = chr(ord("a") + n % 26) + text
         n = n // 26 - 1
     return text
-
-
-def _table(
-    comparison: Comparison,
-    size: int,
-    percent: float | None,
-    groups: list[tuple[str, list[GridRow]]],
-    letters: dict[str, str],
-) -> Table:
-    starts = comparison.start_names
-    rows: list[list[Cell]] = []
-    for kind, members in groups:
-        if kind:
-            rows.append(heading(kind, 1 + len(starts)))
-        for row in members:
-            rows += _lines(row)
-    for baseline in comparison.baselines:
-        text = estimate_text(baseline, metric_decimals(comparison))
-        rows.append([*cells(f"Baseline: {baseline.name}"), Cell(text=text, span=len(starts))])
-    beside = ""
-    if percent is not None and comparison.published is not None:
-        share = number(percent, 0 if percent == round(percent) else 1)
-        beside = f" In parentheses: printed in {comparison.published.name}, {share}%."
-    task = comparison.task
-    return Table(
-        name=f"networks-n{size}",
-        caption=f"{task.label} per {task.level} on the test split ({direction(task)}) at "
-        f"N = {size:,} training patients, by network and start: estimate [low, high] "
-        f"({comparison.interval_name}).{beside}",
-        header=["Network", *starts],
-        rows=rows,
-        records=_records(comparison, size, percent),
-        notes=_notes(comparison, size, groups, letters),
-    )
-
-
-def _lines(row: GridRow) -> list[list[Cell]]:
-    """Return a row's values, below them what is wrong with runs, then the printed cells."""
-    values = [
-        Cell(text=f"{TOP} {cell.text}" if cell.top else cell.text, best=cell.best)
-        for cell in row.cells
-    ]
-    lines = [[*cells(row.network), *values]]
-    if any(cell.words for cell in row.cells):
-        words = [f"{FLAG} {cell.words}" if cell.words else "" for cell in row.cells]
-        lines.append(cells("", *words))
-    if row.printed:
-        printed = [f"({c.printed}){f' {c.mark}' if c.mark else ''}" for c in row.cells]
-        lines.append(cells(f"  ({row.printed})", *printed))
-    return lines
-
-
-def _records(comparison: Comparison, size: int, percent: float | None) -> list[dict[str, object]]:
-    records = []
-    for kind, members in kinds_of(comparison):
-        for model in members:
-            for start in comparison.start_names:
-                point = comparison.point(start, model, size)
-                if point is None:
-                    continue
-                record: dict[str, object] = {"kind": kind, "model": model, "start": start}
-                record |= point.model_dump() | {"metric": comparison.task.metric}
-                cell = _printed(comparison, model, start, percent)
-                for key in ("printed", "percent", "estimate", "low", "high", "note"):
-                    name = key if key == "printed" else f"printed_{key}"
-                    record[name] = None if cell is None else getattr(cell, key)
-                records.append(record)
-    return records
-
-
-def _notes(
-    comparison: Comparison,
-    size: int,
-    groups: list[tuple[str, list[GridRow]]],
-    letters: dict[str, str],
-) -> list[str]:
-    shown = [cell for _, members in groups for row in members for cell in row.cells]
-    notes = []
-    if any(cell.top for cell in shown):
-        notes.append(
-            f"{TOP} the best value of its row, among starts without a flagged run: the value "
-            "alone, which is no finding."
-        )
-    if any(cell.text.startswith(("▲", "▼")) for cell in shown):
-        notes.append(
-            f"▲ better, ▼ worse than {comparison.baseline_start} with the same network: the "
-            "interval of the paired difference leaves out zero and its p-value after Holm's "
-            f"correction is below {ALPHA}."
-        )
-    if any(cell.best for cell in shown):
-        notes.append("Bold: supported as better than every other start with that network.")
-    notes += estimate_notes(comparison, [size])
-    notes += [f"{letter} Printed cell: {note}." for note, letter in letters.items()]
-    if comparison.published is not None and any(cell.printed == "not printed" for cell in shown):
-        notes.append("not printed: the paper has no such cell.")
-    return notes

@@ -20,6 +20,11 @@ from voxgraft.reports.conclusions import differences_table, estimates_table, sav
 from voxgraft.reports.curves import learning_curves
 from voxgraft.reports.details import cost_table, data_table, runs_table, trials_table
 from voxgraft.reports.forest import forest_plots
+from voxgraft.reports.grid import TOP, grids
+from voxgraft.reports.grid_table import grid_table
+from voxgraft.reports.network_forest import mean_plots
+from voxgraft.reports.network_tables import best_table, means_table, printed_mean
+from voxgraft.reports.networks import best_lines, headline, rests_on
 from voxgraft.reports.predictions import Predictions, test_predictions
 from voxgraft.reports.ranking import roc_plots
 from voxgraft.reports.slices import example_panels
@@ -27,6 +32,12 @@ from voxgraft.reports.style import Panel, missing_glyphs
 from voxgraft.reports.tables import Table
 from voxgraft.reports.terminal import NO_ANSWER, run_counts
 from voxgraft.reports.wording import direction, number, plural, slugs
+
+NETWORKS = "networks.html"
+"""The page's section on several networks."""
+
+FEW = 4
+"""So many panels stand open, one a network; more are folded away."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,13 +182,24 @@ def content(comparison: Comparison, folder: Path, figures: Path) -> dict[str, An
         ("data", comparison.data.splits, data_table),
         ("runs", comparison.runs, runs_table),
         ("cost", comparison.cost, cost_table),
+        ("means", comparison.networks.means, means_table),
+        ("best", comparison.networks.best, best_table),
     )
     for name, present, build in optional:
         if present:
             tables[name] = build(comparison)
+    shown_grids = grids(comparison)
+    tables |= {f"grid {grid.train_size}": grid_table(comparison, grid) for grid in shown_grids}
+    found = [*headline(comparison), *best_lines(comparison)]
     return {
         "c": comparison,
-        "answer": comparison.answer or NO_ANSWER,
+        "answer": found[0] if headline(comparison) else comparison.answer or NO_ANSWER,
+        "findings": found[1:] if headline(comparison) else found,
+        "rests_on": rests_on(comparison),
+        "grids": shown_grids,
+        "top": TOP,
+        "printed_means": any(printed_mean(comparison, row) for row in comparison.networks.means),
+        "means": mean_plots(comparison, figures),
         "facts": _facts(comparison),
         "tables": tables,
         "curves": curves,
@@ -191,6 +213,7 @@ def content(comparison: Comparison, folder: Path, figures: Path) -> dict[str, An
         "sites": _flat(comparison.data.sites) if comparison.data.sites else [],
         "environment": _flat(comparison.environment) if comparison.environment else [],
         "troubled": _troubled(comparison),
+        "few": FEW,
     }
 
 
@@ -211,7 +234,9 @@ def render(shown: dict[str, Any]) -> str:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        loader=jinja2.DictLoader({"page.html": (room / "page.html").read_text(encoding="utf-8")}),
+        loader=jinja2.DictLoader(
+            {name: (room / name).read_text(encoding="utf-8") for name in ("page.html", NETWORKS)}
+        ),
     )
     environment.filters |= {
         "svg": Markup,

@@ -34,8 +34,8 @@ def folded(found: Iterable[tuple[str, str]], total: int, every: str, noun: str) 
         for part in dict.fromkeys(remark.split("; ")):
             places.setdefault(part, []).append(place)
     together: dict[tuple[str, ...], list[str]] = {}
-    for part, where in places.items():
-        together.setdefault(tuple(where), []).append(part)
+    for part, named in places.items():
+        together.setdefault(tuple(named), []).append(part)
     lines = []
     for where, parts in together.items():
         if len(where) == total > 1:

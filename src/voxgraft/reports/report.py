@@ -12,6 +12,7 @@ from voxgraft.reports.tables import write_table
 
 FAMILIES = (
     "learning-curve-", "differences-", "roc-", "calibration-", "scatter-", "errors-", "slices-",
+    "mean-differences-",
 )  # fmt: skip
 """First words of the names of this room's figures."""
 
@@ -53,7 +54,7 @@ def write_report(folder: Path) -> Path:
 def _remove_stale(figures: Path, shown: dict[str, object]) -> None:
     """Remove figures that a former report drew and this one did not."""
     drawn: set[str] = set()
-    for key in ("curves", "forest"):
+    for key in ("curves", "forest", "means"):
         drawn |= {panel.name for panel in shown[key]}  # type: ignore[attr-defined]
     drawn |= {panel.name for plot in shown["predictions"] for panel in plot.panels}  # type: ignore[attr-defined]
     drawn |= {panel.name for _, panel in shown["examples"]}  # type: ignore[attr-defined]

@@ -89,6 +89,11 @@ def percent(value: float | None, decimals: int = 0) -> str:
     return text if text == ABSENT else f"{text}%"
 
 
+def percent_text(value: float) -> str:
+    """Return a percentage that is one already: 10%, 0.5%."""
+    return f"{value:g}%"
+
+
 def duration(seconds: float | None) -> str:
     """Return a duration in the unit that suits it."""
     if seconds is None:
