@@ -59,10 +59,11 @@ def compare(
     from voxgraft.recipes import set_path
 
     if plan is not None and str(plan) == "ke2023" and not plan.exists():
-        if table is None or len(target or ()) != 1 or model or start or sizes or seeds:
+        if table is None or len(target or ()) != 1 or start or sizes or seeds:
             raise UsageError(
-                "ke2023 takes --table and one --target (and --dataset, --pretraining-table, "
-                "--pretraining-target, --small); change single settings with --set PATH=VALUE."
+                "ke2023 takes --table and one --target (and --dataset, --model, "
+                "--pretraining-table, --pretraining-target, --small); change single settings with "
+                "--set PATH=VALUE."
             )
         data = ke2023(
             str(table.resolve()),
@@ -70,6 +71,7 @@ def compare(
             dataset=dataset or "RSNA",  # type: ignore[arg-type]
             pretraining_table=str(pretraining_table.resolve()) if pretraining_table else None,
             pretraining_target=pretraining_target,
+            networks=model,
             small=small,
         )
         for assignment in overrides or ():

@@ -65,7 +65,7 @@ def pretrain(
 
 def _video_table(videos: Path, out: Path) -> Path:
     """Return the table of a folder of videos; it is made once, in the run's folder."""
-    from voxgraft.datasets import import_videos, read_table, split_table, write_table
+    from voxgraft.datasets import import_videos, split_table, write_table
     from voxgraft.recipes.pretraining import class_target
 
     if videos.is_file():
@@ -73,10 +73,10 @@ def _video_table(videos: Path, out: Path) -> Path:
     path = out / "videos.csv"
     if path.is_file():
         return path
-    made = import_videos(videos, path)
+    made = import_videos(videos, out / "videos_imported.csv")
     say(f"{len(made.frame)} videos of {len(made.patients)} sources")
     if "split" not in made.frame:
         target = class_target(made.frame, "label")
-        parts = split_table(read_table(path), fractions=(0.9, 0.1, 0.0), seed=0, target=target)
-        write_table(parts, path)
+        made = split_table(made, fractions=(0.9, 0.1, 0.0), seed=0, target=target)
+    write_table(made, path)  # the last thing: a table that is there is whole
     return path

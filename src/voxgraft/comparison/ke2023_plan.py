@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -43,6 +43,7 @@ def ke2023(
     pretraining_table: str | None = None,
     pretraining_target: str | None = None,
     sources: Mapping[str, str] | None = None,
+    networks: Sequence[str] | None = None,
     small: bool = False,
 ) -> Json:
     """Return the plan of the study, as plain data that ``plan_from_dict`` reads.
@@ -61,13 +62,13 @@ def ke2023(
         dataset: Which printed half to stand beside; decides the HU window and the sizes.
         pretraining_table: Table of other labelled chest CT, for the starts ``ct`` and ``video_ct``.
         pretraining_target: Its column.
-        sources: Network to source, in place of the published checkpoints; only these networks are
-            tried then.
+        sources: Network to source, in place of the published checkpoint of that network.
+        networks: The networks to try; all if None.
         small: Windows of 8×32×32 voxels, few steps, one size and rate: to see that everything
             runs. Its numbers mean nothing.
 
     Raises:
-        RecipeError: If the data set is unknown, or a source is for a network that is not here.
+        RecipeError: If the data set is unknown, or a network is not in the study.
 
     Source:
         Ke et al., Video pretraining advances 3D deep learning on chest CT tasks, MIDL 2023
@@ -75,12 +76,14 @@ def ke2023(
     """
     if dataset not in _HU:
         raise RecipeError(f"dataset is {dataset!r}, expected one of {list(_HU)}.")
-    strange = sorted(set(sources or ()) - set(SOURCES))
+    wanted = tuple(SOURCES if networks is None else networks)
+    strange = sorted({*wanted, *(sources or ())} - set(SOURCES))
     if strange:
-        raise RecipeError(f"sources name {', '.join(strange)}; the study has {', '.join(SOURCES)}.")
-    starting = dict(SOURCES if sources is None else sources)
-    own = dict.fromkeys(starting)  # in the order given
-    models = [_model(name, small) for name in own]
+        raise RecipeError(
+            f"{', '.join(strange)}: not in the study, which has {', '.join(SOURCES)}."
+        )
+    starting = {name: (sources or {}).get(name, SOURCES[name]) for name in wanted}
+    models = [_model(name, small) for name in wanted]
     starts: list[Any] = ["scratch", {"name": "video", "source": starting}]
     stages: Json = {}
     if pretraining_table is not None:

@@ -22,7 +22,7 @@ from voxgraft.datasets import (
     split_table,
     write_table,
 )
-from voxgraft.errors import RecipeError, TableError, raise_faults
+from voxgraft.errors import FetchError, RecipeError, TableError, raise_faults
 from voxgraft.files import read_json, write_json
 from voxgraft.metrics import get_metric, primary_metric
 from voxgraft.models import build_encoder
@@ -181,12 +181,14 @@ def audit_grafts(study: Study, folder: Path, in_channels: int) -> Json:
 
     Raises:
         GraftError: If a tensor is unexplained or a graft differs from its original.
+        FetchError: If sources are neither here nor to be fetched; all are named.
     """
     plan = study.plan
     path = folder / "grafts.json"
     known: Json = read_json(path) if path.is_file() else {}
     reports: Json = {}
     pairs = study.pairs()
+    missing: dict[str, str] = {}
     with progress_bar(len(pairs), "checking grafts") as bar:
         for model, start in pairs:
             pair = pair_id(model.name, start.name)
@@ -199,13 +201,24 @@ def audit_grafts(study: Study, folder: Path, in_channels: int) -> Json:
                 given = given_input(plan.preprocessing, in_channels=channels, crop_size_voxels=crop)
                 if start.source is None:
                     build_encoder(model.name, in_channels=channels, **model.options)
-                grafted = graft_start(model, start, in_channels=channels)
+                try:
+                    grafted = graft_start(model, start, in_channels=channels)
+                except FetchError as error:
+                    missing[str(start.source)] = str(error)
+                    continue
                 if grafted is not None:
                     grafted = with_findings(grafted, given)
                 known[key] = None if grafted is None else grafted.report.to_dict()
                 write_json(path, known)
             reports[key] = known[key]
             bar.advance(1, start.name)
+    if missing:
+        raise_faults(
+            FetchError,
+            f"{len(missing)} sources cannot be had here",
+            list(missing.values()),
+            "Fetch them as said, or leave these starts (or networks) out.",
+        )
     return reports
 
 
