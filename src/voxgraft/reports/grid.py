@@ -14,6 +14,9 @@ from voxgraft.reports.wording import estimate_text, metric_decimals
 TOP = "●"
 """Marks the best value of a row."""
 
+NOT_PRINTED = "not printed"
+"""Stands where the published table has the network but not this cell."""
+
 KINDS = {"3D": "3D networks", "2D": "Networks on slices (2D)"}
 """What the networks of each kind are called."""
 
@@ -88,7 +91,8 @@ def grids(comparison: Comparison) -> list[Grid]:
     if not several(comparison):
         return []
     percents = printed_percents(comparison)
-    return [_grid(comparison, size, percents.get(size)) for size in comparison.train_sizes]
+    letters: dict[str, str] = {}
+    return [_grid(comparison, size, percents.get(size), letters) for size in comparison.train_sizes]
 
 
 def printed_percents(comparison: Comparison) -> dict[int, float]:
@@ -127,13 +131,15 @@ def kinds_of(comparison: Comparison) -> list[tuple[str, list[str]]]:
     return [(kind, members) for kind, members in groups if members]
 
 
-def _grid(comparison: Comparison, size: int, percent: float | None) -> Grid:
-    letters: dict[str, str] = {}
+def _grid(
+    comparison: Comparison, size: int, percent: float | None, letters: dict[str, str]
+) -> Grid:
     starts = comparison.start_names
     groups = [
         (kind, [_row(comparison, name, size, percent, letters) for name in members])
         for kind, members in kinds_of(comparison)
     ]
+    used = {cell.mark for _, rows in groups for row in rows for cell in row.cells}
     return Grid(
         train_size=size,
         percent=percent,
@@ -143,7 +149,7 @@ def _grid(comparison: Comparison, size: int, percent: float | None) -> Grid:
             (baseline.name, estimate_text(baseline, metric_decimals(comparison)))
             for baseline in comparison.baselines
         ],
-        notes={letter: note for note, letter in letters.items()},
+        notes={letter: note for note, letter in letters.items() if letter in used},
     )
 
 
@@ -164,7 +170,7 @@ def _row(
         printed = printed_cell(comparison, model, start, percent)
         shown, letter = "", ""
         if percent is not None:
-            shown = "not printed"
+            shown = NOT_PRINTED
             if printed is not None:
                 names.append(printed.printed)
                 shown = estimate_text(printed, 3)
@@ -211,7 +217,7 @@ def _wrong(runs: Sequence[Run]) -> str:
     found: Counter[str] = Counter()
     for run in runs:
         status = [] if run.status == "finished" else [run.status]
-        found.update(dict.fromkeys(_FLAGS.get(flag, flag) for flag in [*status, *run.flags]))
+        found.update({_FLAGS.get(flag, flag): 1 for flag in [*status, *run.flags]})
     if len(runs) == 1:
         return "; ".join(found)
     return "; ".join(f"{n} of {len(runs)} runs: {flag}" for flag, n in found.items())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from voxgraft.reports.comparison import Comparison
 from voxgraft.reports.conclusions import FLAG
-from voxgraft.reports.grid import TOP, Grid, GridRow, kinds_of, printed_cell
+from voxgraft.reports.grid import NOT_PRINTED, TOP, Grid, GridRow, kinds_of, printed_cell
 from voxgraft.reports.remarks import estimate_notes
 from voxgraft.reports.tables import Cell, Table, cells, heading
 from voxgraft.reports.wording import (
@@ -39,7 +41,7 @@ def grid_table(comparison: Comparison, grid: Grid) -> Table:
         header=["Network", *starts],
         rows=rows,
         records=_records(comparison, size, percent),
-        notes=_notes(comparison, grid),
+        notes=grid_notes(comparison, [grid]),
     )
 
 
@@ -77,8 +79,9 @@ def _records(comparison: Comparison, size: int, percent: float | None) -> list[d
     return records
 
 
-def _notes(comparison: Comparison, grid: Grid) -> list[str]:
-    shown = [cell for _, members in grid.groups for row in members for cell in row.cells]
+def grid_notes(comparison: Comparison, grids: Sequence[Grid]) -> list[str]:
+    """Return what the marks of some grids mean, and what is to be known of their values."""
+    shown = [c for grid in grids for _, rows in grid.groups for row in rows for c in row.cells]
     notes = []
     if any(cell.top for cell in shown):
         notes.append(
@@ -93,8 +96,8 @@ def _notes(comparison: Comparison, grid: Grid) -> list[str]:
         )
     if any(cell.best for cell in shown):
         notes.append("Bold: supported as better than every other start with that network.")
-    notes += estimate_notes(comparison, [grid.train_size])
-    notes += [f"{letter} Printed cell: {note}." for letter, note in grid.notes.items()]
-    if comparison.published is not None and any(cell.printed == "not printed" for cell in shown):
-        notes.append("not printed: the paper has no such cell.")
-    return notes
+    notes += estimate_notes(comparison, [grid.train_size for grid in grids])
+    if any(cell.printed == NOT_PRINTED for cell in shown):
+        notes.append(f"{NOT_PRINTED}: the published table has no such cell.")
+    letters = {letter: note for grid in grids for letter, note in grid.notes.items()}
+    return notes + [f"{letter} Printed cell: {note}." for letter, note in letters.items()]

@@ -10,8 +10,7 @@ from matplotlib.axes import Axes
 from voxgraft.reports.comparison import Comparison
 from voxgraft.reports.forest import directions
 from voxgraft.reports.grid import KINDS, kind_rank
-from voxgraft.reports.network_tables import printed_mean
-from voxgraft.reports.networks import favors
+from voxgraft.reports.networks import favors, printed_mean
 from voxgraft.reports.several import MeanDifference, PrintedMean
 from voxgraft.reports.style import GRAY, INK, LIGHT, WIDE_INCHES, Panel, drawing, looks, save
 from voxgraft.reports.wording import estimate_text, metric_decimals, p_text, short, slug

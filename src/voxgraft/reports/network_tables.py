@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from voxgraft.reports.comparison import Comparison
-from voxgraft.reports.grid import KINDS, kind_rank, printed_percents
+from voxgraft.reports.grid import KINDS, kind_rank
+from voxgraft.reports.networks import printed_mean, span
 from voxgraft.reports.remarks import folded, whys
-from voxgraft.reports.several import MeanDifference, PrintedMean
+from voxgraft.reports.several import PrintedMean
 from voxgraft.reports.tables import Table, cells, heading
 from voxgraft.reports.wording import (
-    ABSENT,
     count,
     estimate_text,
     interval,
@@ -19,17 +19,6 @@ from voxgraft.reports.wording import (
     p_text,
     percent_text,
 )
-
-
-def printed_mean(comparison: Comparison, row: MeanDifference) -> PrintedMean | None:
-    """Return the published mean of the same starts and share of patients, of 3D networks."""
-    if comparison.published is None or row.kind != "3D":
-        return None
-    percent = printed_percents(comparison).get(row.train_size)
-    for mean in comparison.published.means:
-        if (mean.start, mean.against, mean.percent) == (row.start, row.against, percent):
-            return mean
-    return None
 
 
 def means_table(comparison: Comparison) -> Table:
@@ -54,10 +43,10 @@ def means_table(comparison: Comparison) -> Table:
             texts = [row.start, row.against, count(row.train_size)]
             texts += [estimate_text(row, decimals, signed=True), p_text(row.p_value)]
             texts += [p_text(row.p_holm), count(row.n_networks), count(row.n_patients)]
-            texts += [count(row.n_seeds), _span(min(each, default=None), max(each, default=None))]
+            texts += [count(row.n_seeds), span(min(each, default=None), max(each, default=None))]
             if printed:
                 texts.append("" if mean is None else estimate_text(mean, 3, signed=True))
-                texts.append("" if mean is None else _span(mean.smallest, mean.largest))
+                texts.append("" if mean is None else span(mean.smallest, mean.largest))
             rows.append(cells(*texts))
             where = f"{row.start} − {row.against}, {row.kind}, N = {row.train_size:,}"
             found += [(where, remark) for remark in whys(row)]
@@ -81,12 +70,6 @@ def means_table(comparison: Comparison) -> Table:
         text_columns=2,
         notes=notes,
     )
-
-
-def _span(low: float | None, high: float | None) -> str:
-    if low is None or high is None:
-        return ABSENT
-    return f"{number(low, signed=True)} to {number(high, signed=True)}"
 
 
 def _record(mean: PrintedMean | None) -> dict[str, object]:

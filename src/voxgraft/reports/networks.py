@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from voxgraft.reports.comparison import Comparison
-from voxgraft.reports.grid import KINDS, kind_rank
-from voxgraft.reports.several import MeanDifference
+from voxgraft.reports.grid import KINDS, kind_rank, printed_percents
+from voxgraft.reports.several import MeanDifference, PrintedMean
 from voxgraft.reports.wording import (
+    ABSENT,
     ALPHA,
     count,
     estimate_text,
@@ -68,7 +69,7 @@ def _sentence(comparison: Comparison, rows: Sequence[MeanDifference]) -> str:
         parts.append(f"{_those(comparison, worse)} {'is' if len(worse) == 1 else 'are'} worse "
                      f"than {reference}")  # fmt: skip
     if same:
-        what = f"no difference from {reference} is shown for {_those(comparison, same)}"
+        what = f"no difference from {reference} is shown for {_those(comparison, same, p=False)}"
         parts.append(f"{what}, which is no proof of none")
     if unknown:
         names = _listed([row.start for row in unknown])
@@ -83,12 +84,12 @@ def _verb(rows: Sequence[MeanDifference], verb: str) -> str:
     return f"{verb}s" if len(rows) == 1 else verb
 
 
-def _those(comparison: Comparison, rows: Sequence[MeanDifference]) -> str:
-    """Return starts with their differences: "video (AUROC +0.146 [0.096, 0.196])"."""
+def _those(comparison: Comparison, rows: Sequence[MeanDifference], *, p: bool = True) -> str:
+    """Return starts with their differences: "video (AUROC +0.146 [+0.096, +0.196], p = 0.002)"."""
     decimals = metric_decimals(comparison)
     return _listed(
-        f"{row.start} ({comparison.task.label} {estimate_text(row, decimals, signed=True)}, "
-        f"{_p(row)})"
+        f"{row.start} ({comparison.task.label} {estimate_text(row, decimals, signed=True)}"
+        f"{f', {_p(row)}' if p else ''})"
         for row in rows
     )
 
@@ -122,6 +123,46 @@ def rests_on(comparison: Comparison) -> str:
     p = p if corrected else "p is not corrected for the number of comparisons"
     text = f"Intervals of means are for other networks and other patients; {p}"
     return f"{text}; {', '.join(parts)}." if parts else f"{text}."
+
+
+def printed_mean(comparison: Comparison, row: MeanDifference) -> PrintedMean | None:
+    """Return the published mean of the same starts and share of patients, of 3D networks."""
+    if comparison.published is None or row.kind != "3D":
+        return None
+    percent = printed_percents(comparison).get(row.train_size)
+    for mean in comparison.published.means:
+        if (mean.start, mean.against, mean.percent) == (row.start, row.against, percent):
+            return mean
+    return None
+
+
+def span(low: float | None, high: float | None) -> str:
+    """Return the smallest and the largest of some differences."""
+    if low is None or high is None:
+        return ABSENT
+    return f"{number(low, signed=True)} to {number(high, signed=True)}"
+
+
+def mean_lines(comparison: Comparison) -> list[str]:
+    """Return a line for each mean difference over networks, the printed one at its end."""
+    decimals = metric_decimals(comparison)
+    lines = []
+    means = comparison.networks.means
+    for row in sorted(means, key=lambda row: (row.train_size, kind_rank(row.kind))):
+        text = f"{row.kind}, N = {row.train_size:,}: {row.start} − {row.against} "
+        text += f"{estimate_text(row, decimals, signed=True)}, {_p(row)}"
+        for n, noun in ((row.n_networks, "network"), (row.n_patients, "patient")):
+            text += f", {plural(n, noun)}" if n is not None else ""
+        if row.n_seeds is not None:
+            text += f", {plural(row.n_seeds, 'seed')}"
+        mean = printed_mean(comparison, row)
+        if mean is not None:
+            text += (
+                f" (printed cells {estimate_text(mean, 3, signed=True)}, smallest to largest "
+                f"{span(mean.smallest, mean.largest)})"
+            )
+        lines.append(text)
+    return lines
 
 
 def best_lines(comparison: Comparison) -> list[str]:

@@ -23,8 +23,8 @@ from voxgraft.reports.forest import forest_plots
 from voxgraft.reports.grid import TOP, grids
 from voxgraft.reports.grid_table import grid_table
 from voxgraft.reports.network_forest import mean_plots
-from voxgraft.reports.network_tables import best_table, means_table, printed_mean
-from voxgraft.reports.networks import best_lines, headline, rests_on
+from voxgraft.reports.network_tables import best_table, means_table
+from voxgraft.reports.networks import best_lines, headline, printed_mean, rests_on
 from voxgraft.reports.predictions import Predictions, test_predictions
 from voxgraft.reports.ranking import roc_plots
 from voxgraft.reports.slices import example_panels

@@ -6,14 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 from voxgraft.reports.comparison import Comparison
 from voxgraft.reports.conclusions import estimates_table, needed_text, saved_text
+from voxgraft.reports.grid import grids
+from voxgraft.reports.grid_table import grid_notes, grid_table
+from voxgraft.reports.networks import best_lines, headline, mean_lines, rests_on
 from voxgraft.reports.reading import parse_comparison
 from voxgraft.reports.tables import Cell, Table
-from voxgraft.reports.wording import ABSENT
+from voxgraft.reports.wording import ABSENT, plural
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 NO_ANSWER = "No conclusion: the comparison holds no verdict yet."
+
+FEW = 8
+"""So many label savings are said one by one."""
 
 
 def savings_lines(comparison: Comparison) -> list[str]:
@@ -63,24 +69,58 @@ def comparison_table(comparison: dict[str, Any]) -> RenderableType:
     from rich.text import Text
 
     parsed = parse_comparison(comparison, "the comparison")
-    table = estimates_table(parsed)
-    shown = RichTable(box=box.SIMPLE_HEAD, caption_justify="left", pad_edge=False)
-    for n, heading in enumerate(table.header):
-        shown.add_column(Text(heading), justify="left" if n < table.text_columns else "right")
-    for row in table.rows:
-        texts = []
-        for cell in row:
-            style = "bold" if cell.best or cell.group else ""
-            texts += [Text(cell.text, style=style)] + [Text(_ditto(cell))] * (cell.span - 1)
-        shown.add_row(*texts)
-    parts: list[RenderableType] = [Text(parsed.answer or NO_ANSWER, style="bold"), Text()]
-    parts.append(Text(table.caption))
-    parts.append(shown)
-    parts += [Text(note) for note in table.notes]
-    parts += [Text(f"Label savings: {line}") for line in savings_lines(parsed)]
-    parts += [Text(f"Overlap: {line}", style="bold") for line in overlap_lines(parsed)]
-    parts.append(Text(f"Runs: {run_counts(parsed)}."))
+    parts: list[RenderableType] = [Text(line, style="bold") for line in _answers(parsed)]
+    parts.append(Text())
+    for table in _tables(parsed):
+        shown = RichTable(box=box.SIMPLE_HEAD, caption_justify="left", pad_edge=False)
+        for n, heading in enumerate(table.header):
+            shown.add_column(Text(heading), justify="left" if n < table.text_columns else "right")
+        for row in table.rows:
+            texts = []
+            for cell in row:
+                style = "bold" if cell.best or cell.group else ""
+                texts += [Text(cell.text, style=style)] + [Text(_ditto(cell))] * (cell.span - 1)
+            shown.add_row(*texts)
+        parts += [Text(table.caption), shown]
+    for line in _notes(parsed):
+        parts.append(Text(line, style="bold" if line.startswith("Overlap: ") else ""))
     return Group(*parts)
+
+
+def _answers(comparison: Comparison) -> list[str]:
+    """Return the conclusions: over networks where there are several, or else the answer."""
+    over = headline(comparison)
+    lines = over or [comparison.answer or NO_ANSWER]
+    lines += best_lines(comparison)
+    if over and comparison.statements:
+        n = len(comparison.statements)
+        lines.append(f"The report has {plural(n, 'finding')} on single networks.")
+    return lines
+
+
+def _tables(comparison: Comparison) -> list[Table]:
+    found = [grid_table(comparison, grid) for grid in grids(comparison)]
+    return found or [estimates_table(comparison)]
+
+
+def _notes(comparison: Comparison) -> list[str]:
+    """Return what stands below the tables."""
+    shown = grids(comparison)
+    lines = grid_notes(comparison, shown) if shown else estimates_table(comparison).notes
+    if comparison.networks.means:
+        lines = [*lines, *(f"Mean over {line}." for line in mean_lines(comparison))]
+        lines.append(rests_on(comparison))
+    savings = savings_lines(comparison)
+    if len(savings) > FEW:
+        reached = sum(saving.reached is True for saving in comparison.label_savings)
+        lines.append(
+            f"Label savings: {reached} of {len(savings)} networks and starts reach the "
+            "reference's value at the sizes tried; the report has each."
+        )
+    else:
+        lines += [f"Label savings: {line}" for line in savings]
+    lines += [f"Overlap: {line}" for line in overlap_lines(comparison)]
+    return [*lines, f"Runs: {run_counts(comparison)}."]
 
 
 def _ditto(cell: Cell) -> str:
@@ -97,12 +137,10 @@ def plain_text_summary(comparison: dict[str, Any]) -> str:
         ReportError: If it is not a comparison.
     """
     parsed = parse_comparison(comparison, "the comparison")
-    table = estimates_table(parsed)
-    lines = [parsed.answer or NO_ANSWER, "", table.caption, "", *_aligned(table), ""]
-    lines += table.notes
-    lines += [f"Label savings: {line}" for line in savings_lines(parsed)]
-    lines += [f"Overlap: {line}" for line in overlap_lines(parsed)]
-    lines.append(f"Runs: {run_counts(parsed)}.")
+    lines = [*_answers(parsed), ""]
+    for table in _tables(parsed):
+        lines += [table.caption, "", *_aligned(table), ""]
+    lines += _notes(parsed)
     return "\n".join(lines) + "\n"
 
 
