@@ -183,3 +183,20 @@ def test_odd_requests_are_refused(prepared, table):
         WindowFeed(prepared, prepared.case_ids, TARGETS[:2], WINDOWS)
     with pytest.raises(StoreError, match="no cases"):
         WindowFeed(prepared, (), TARGETS[:0], WINDOWS)
+
+
+@pytest.mark.parametrize("budget_mib", [0, 64])
+def test_float16_is_served_as_numpy_decodes_it(tmp_path, budget_mib):
+    """Planes of more values than one block has, in a window that reaches over the edge."""
+    voxels = np.random.default_rng(0).random((1, 5, 190, 200)).astype(np.float32)
+    write_volume(Volume(voxels, Affine.from_spacing((1, 1, 1))), tmp_path / "a.nii.gz")
+    frame = pd.DataFrame({"case_id": ["a"], "patient_id": ["a"], "image": ["a.nii.gz"]})
+    settings = Preprocessing(intensity=Keep(), background=0.25, storage="float16")
+    stored = VolumeStore(tmp_path / "store").prepare(Table(frame, tmp_path), settings)
+    for size in ((4, 180, 190), (8, 200, 196)):
+        windows = Windows(size_voxels=size)
+        options = {"slice_labels": None, "memory_budget_mib": budget_mib}
+        feed = WindowFeed(stored, ["a"], np.zeros((1, 1)), windows, **options)
+        batch = next(feed.batches([np.arange(len(feed))]))
+        expected = cut_windows(stored.read("a"), windows, 0.25)
+        np.testing.assert_array_equal(batch.images.numpy(), expected)

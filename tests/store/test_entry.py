@@ -6,8 +6,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from voxgraft.errors import StoreError
+from voxgraft.store import encoding as encoding_module
 from voxgraft.store import entry as entry_module
-from voxgraft.store.encoding import Encoding
+from voxgraft.store.encoding import MAX_FLOAT16_ERROR, Encoding
 from voxgraft.store.entry import Entry, read_index, write_entry
 
 DTYPES = st.sampled_from(["float16", "float32", "uint8", "uint16"])
@@ -139,4 +140,19 @@ def test_float16_is_refused_where_it_would_change_the_values(voxels: list[float]
     with pytest.raises(
         StoreError, match=r"float16 storage would change values by up to .* Set stor"
     ):
+        Encoding.of(values, "float16")
+
+
+def test_float16_is_looked_at_only_where_it_could_change_too_much(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    values = np.linspace(0, 1, 4096, dtype=np.float32).reshape(1, 16, 16, 16)
+    back = values.astype(np.float16).astype(np.float32)
+    assert np.abs(back - values).max() <= MAX_FLOAT16_ERROR
+    monkeypatch.setattr(encoding_module, "MAX_FLOAT16_ERROR", 4.9e-4)
+    assert Encoding.of(values, "float16").dtype == "float16"  # by the bound, 2^-11
+    monkeypatch.setattr(encoding_module, "MAX_FLOAT16_ERROR", 4.8e-4)
+    assert Encoding.of(values, "float16").dtype == "float16"  # by looking: 2^-12 is the worst
+    monkeypatch.setattr(encoding_module, "MAX_FLOAT16_ERROR", 2e-4)
+    with pytest.raises(StoreError, match="float16 storage would change"):
         Encoding.of(values, "float16")

@@ -7,9 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from voxgraft.store import Prepared
 from voxgraft.types import Size3
+
+_SERIAL_VALUES = 2**15 - 1
+"""So many values PyTorch converts in the calling thread, whatever its number of threads."""
 
 
 class KeptVolumes:
@@ -53,11 +57,11 @@ class KeptVolumes:
         case = self._prepared.cases[self._case_ids[position]]
         stored, inside = self.read(position, start, image.shape[1:])
         if stored.shape == image.shape:
-            case.encoding.decode_into(stored, image)
+            _decode(case.encoding, stored, image)
             return
         image[...] = case.background
         if stored.size:
-            case.encoding.decode_into(stored, image[inside])
+            _decode(case.encoding, stored, image[inside])
 
     def _volumes(self) -> Sequence[Any]:
         """Return all volumes in their stored dtype; the first call reads them."""
@@ -74,6 +78,25 @@ class KeptVolumes:
                     )
                 self._kept = kept
             return self._kept
+
+
+def _decode(encoding: Any, stored: Any, image: Any) -> None:
+    """Write the meaning of stored numbers (C, D, H, W) into a float32 array of that shape.
+
+    NumPy turns float16 into float32 bit by bit in software, PyTorch with the processor's own
+    instructions: more than ten times as fast. Blocks of rows are small enough that it stays in
+    this thread.
+    """
+    if encoding.dtype != "float16":
+        encoding.decode_into(stored, image)
+        return
+    source, target = torch.from_numpy(stored), torch.from_numpy(image)
+    rows = max(1, _SERIAL_VALUES // stored.shape[3])
+    for channel in range(stored.shape[0]):
+        for level in range(stored.shape[1]):
+            for first in range(0, stored.shape[2], rows):
+                part = (channel, level, slice(first, first + rows))
+                target[part].copy_(source[part])
 
 
 def cut(volume: Any, start: Size3, size: Size3) -> tuple[Any, Any]:

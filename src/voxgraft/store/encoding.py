@@ -16,6 +16,11 @@ _LEVELS = {"uint8": 255, "uint16": 65535}
 MAX_FLOAT16_ERROR = 1e-3
 """Largest error of float16 storage, as a fraction of the volume's range, that is accepted."""
 
+_LARGEST_FLOAT16 = 65504.0
+_FLOAT16_ROUNDING = 2.0**-11
+_FLOAT16_SMALLEST = 2.0**-25
+"""Half the last bit of a float16, relative to the number, and among those next to zero."""
+
 
 @dataclass(frozen=True)
 class Encoding:
@@ -89,6 +94,11 @@ class Encoding:
 
 
 def _check_float16(voxels: Float[np.ndarray, "c d h w"], low: float, high: float) -> None:
+    largest = max(abs(low), abs(high))
+    if largest <= _LARGEST_FLOAT16 and (
+        largest * _FLOAT16_ROUNDING + _FLOAT16_SMALLEST <= MAX_FLOAT16_ERROR * (high - low)
+    ):
+        return  # no value can be changed by more: none needs to be looked at
     worst = 0.0
     for channel in voxels:
         for plane in channel:

@@ -8,7 +8,9 @@ else. Steps touch only the samples that they were drawn for.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -79,20 +81,19 @@ def augment(
     spacing = np.asarray(spacing_mm, dtype=np.float64)
     if not drawn.anything:
         return batch
-    work = batch.to(torch.float32, copy=True)
+    work = batch.to(torch.float32)
     for axis in range(3):
-        for rows in _rows(drawn.flipped[:, axis], work):
-            work[rows] = work[rows].flip(axis + 2)
+        work = _changed(work, batch, drawn.flipped[:, axis], torch.flip, (axis + 2,))
     for chosen, resample in (
         (drawn.moved & ~drawn.within_slices, resample_volumes),
         (drawn.moved & drawn.within_slices, resample_slices),
     ):
-        for rows in _rows(chosen, work):
-            # From mm to voxels: a rotation stays one where voxels are anisotropic.
-            matrices = np.linalg.inv(drawn.matrices_mm[chosen])
-            matrices = matrices * spacing[None, None, :] / spacing[None, :, None]
-            shifts = drawn.translation_mm[chosen] / spacing
-            work[rows] = resample(work[rows], matrices, shifts, background)
+        # From mm to voxels: a rotation stays one where voxels are anisotropic.
+        matrices = np.linalg.inv(drawn.matrices_mm[chosen])
+        matrices = matrices * spacing[None, None, :] / spacing[None, :, None]
+        shifts = drawn.translation_mm[chosen] / spacing
+        work = _changed(work, batch, chosen, resample, matrices, shifts, background)
+    work = _own(work, batch)
     blurred = drawn.blur_sigma_mm > 0
     for rows in _rows(blurred, work):
         radii = np.ceil(3.0 * augmentation.blur_sigma_mm[1] / spacing).astype(int)
@@ -231,6 +232,27 @@ def _rows(chosen: Bool[np.ndarray, " b"], like: Tensor) -> list[Tensor]:
     """Return the indices of the chosen samples as a tensor, in a list; no tensor if none is."""
     rows = np.flatnonzero(chosen)
     return [torch.from_numpy(rows).to(like.device)] if rows.size else []
+
+
+def _changed(
+    work: Float[Tensor, "b c d h w"],
+    given: Tensor,
+    chosen: Bool[np.ndarray, " b"],
+    change: Callable[..., Tensor],
+    *arguments: Any,
+) -> Float[Tensor, "b c d h w"]:
+    """Return the batch with the chosen samples changed; where all are, nothing is copied."""
+    if chosen.all():
+        return change(work, *arguments)
+    for rows in _rows(chosen, work):
+        work = _own(work, given)
+        work[rows] = change(work[rows], *arguments)
+    return work
+
+
+def _own(work: Tensor, given: Tensor) -> Tensor:
+    """Return memory that may be written to: not what the caller gave."""
+    return work.clone() if work.data_ptr() == given.data_ptr() else work
 
 
 def _per_sample(values: Float[np.ndarray, " b"], like: Tensor) -> Float[Tensor, "b 1 1 1 1"]:
