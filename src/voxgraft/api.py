@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from voxgraft.comparison import Plan, plan_from_dict, read_plan, run_comparison
+from voxgraft.comparison import Plan, ke2023, plan_from_dict, read_plan, run_comparison
 from voxgraft.datasets import (
     Table,
     Target,
@@ -19,6 +19,7 @@ from voxgraft.datasets import (
     import_medmnist,
     import_rsna_pe,
     import_studies,
+    import_videos,
     read_table,
     split_table,
     write_table,
@@ -36,7 +37,13 @@ from voxgraft.inference import Evaluation, load_trained
 from voxgraft.inference import evaluate as _evaluate
 from voxgraft.inference import predict as _predict
 from voxgraft.models import MODELS, build_encoder
-from voxgraft.recipes import Recipe, read_recipe
+from voxgraft.recipes import (
+    Recipe,
+    read_recipe,
+    recipe_from_dict,
+    table_recipe,
+    video_recipe,
+)
 from voxgraft.reports import write_report
 from voxgraft.runs import TrainedRun, begin_run, execute_run, push
 from voxgraft.transforms import Augmentation, Preprocessing
@@ -68,9 +75,12 @@ __all__ = [
     "import_medmnist",
     "import_rsna_pe",
     "import_studies",
+    "import_videos",
     "inspect",
+    "ke2023",
     "load_run",
     "predict",
+    "pretrain",
     "propose",
     "push",
     "read_table",
@@ -78,6 +88,8 @@ __all__ = [
     "report",
     "save_graft",
     "split_table",
+    "table_recipe",
+    "video_recipe",
     "write_table",
     "write_volume",
 ]
@@ -110,11 +122,11 @@ def compare(plan: Plan | Mapping[str, Any] | str | Path, out: str | Path, *, job
     return comparison
 
 
-def finetune(recipe: Recipe | str | Path, out: str | Path) -> Json:
+def finetune(recipe: Recipe | Mapping[str, Any] | str | Path, out: str | Path) -> Json:
     """Train one network; ``voxgraft finetune``.
 
     Args:
-        recipe: A recipe, or the path of its YAML file.
+        recipe: A recipe, its plain data, or the path of its YAML file.
         out: Folder of the run. An interrupted run goes on; a finished one is returned.
 
     Returns:
@@ -123,9 +135,23 @@ def finetune(recipe: Recipe | str | Path, out: str | Path) -> Json:
     Raises:
         VoxgraftError: If data, start or recipe are at fault.
     """
-    chosen = recipe if isinstance(recipe, Recipe) else read_recipe(Path(recipe))
+    if isinstance(recipe, str | Path):
+        chosen = read_recipe(Path(recipe))
+    elif isinstance(recipe, Recipe):
+        chosen = recipe
+    else:
+        chosen = recipe_from_dict(dict(recipe), "the recipe")
     begin_run(Path(out), chosen)
     return execute_run(Path(out))
+
+
+def pretrain(recipe: Recipe | Mapping[str, Any] | str | Path, out: str | Path) -> Json:
+    """Train a network whose folder is then a source; ``voxgraft pretrain``.
+
+    :func:`video_recipe` and :func:`table_recipe` make recipes from a few words. Arguments, result
+    and errors are those of :func:`finetune`.
+    """
+    return finetune(recipe, out)
 
 
 def load_run(folder: str | Path) -> TrainedRun:
