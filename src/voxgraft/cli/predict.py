@@ -16,17 +16,42 @@ def predict(
     out: Path | None = typer.Option(
         None, "--out", help="Also write the table: .csv, .tsv or .json."
     ),
+    explain: Path | None = typer.Option(
+        None,
+        "--explain",
+        metavar="DIR",
+        help="Also say why: for each scan, heat on its own grid, its slices as a table, a picture.",
+    ),
+    explain_method: str = typer.Option(
+        "grad_cam",
+        "--explain-method",
+        help="grad_cam; or occlusion, for any network, with 216 predictions a window.",
+    ),
+    explain_output: str | None = typer.Option(
+        None,
+        "--explain-output",
+        metavar="NAME",
+        help="The class or label to explain; by default the likeliest (of two, the second).",
+    ),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Predict scans of any supported format with the preprocessing that RUN was trained with."""
+    from voxgraft.cli.heat import explain_to, method_named
     from voxgraft.files import atomic_path
-    from voxgraft.inference import load_trained
+    from voxgraft.inference import find_output, load_trained
     from voxgraft.inference import predict as predict_scans
     from voxgraft.progress import progress_bar
 
     if out is not None and out.suffix not in {".csv", ".tsv", ".json"}:
         raise UsageError(f"--out {out}: expected a name that ends in .csv, .tsv or .json.")
+    if explain is None and explain_output is not None:
+        raise UsageError("--explain-output needs --explain DIR, where the explanation goes.")
+    if explain is not None and explain.exists() and not explain.is_dir():
+        raise UsageError(f"--explain {explain} is a file; expected a folder, or a new name.")
+    method = method_named(explain_method)
     trained = load_trained(run)
+    if explain_output is not None:
+        find_output(trained.recipe.target, explain_output)
     say("preprocessing, as in training:")
     for line in trained.recipe.preprocessing.describe().splitlines():
         say(f"  {line}")
@@ -40,6 +65,18 @@ def predict(
             else:
                 frame.to_csv(temporary, index=False, sep="\t" if out.suffix == ".tsv" else ",")
         say(f"wrote {out}")
+    if explain is not None:
+        with progress_bar(len(scans), "explaining") as bar:
+            names = explain_to(
+                explain,
+                trained,
+                scans,
+                method=method,
+                output=explain_output,
+                on_scan=lambda path: bar.advance(1, path.name),
+            )
+        for path, name in zip(scans, names, strict=True):
+            say(f"{path}: why is in {explain}/{name}.png, {name}_heat.nii.gz, {name}_slices.csv")
     if as_json:
         emit_json(
             {

@@ -12,7 +12,13 @@ from jaxtyping import Float
 from voxgraft.datasets import Target
 from voxgraft.files import atomic_path
 from voxgraft.runs import scores_of, truth_of
-from voxgraft.types import Json, Spacing3
+from voxgraft.types import Json
+from voxgraft.volumes import Affine
+
+Explain = Callable[
+    [Float[np.ndarray, "c d h w"], Affine, pd.Series], tuple[dict[str, np.ndarray], Json]
+]
+"""From a preprocessed study, its place and its row: arrays to store, and what they show."""
 
 _MOST_VOXELS = 96**3
 
@@ -72,7 +78,8 @@ def write_examples(
     target: Target,
     frames: Mapping[str, pd.DataFrame],
     shown: str,
-    read_image: Callable[[str], tuple[Float[np.ndarray, "c d h w"], Spacing3]],
+    read_image: Callable[[str], tuple[Float[np.ndarray, "c d h w"], Affine]],
+    explain: Explain,
 ) -> list[Json]:
     """Save example volumes as ``examples/<n>.npz`` and return their rows for the report.
 
@@ -81,26 +88,30 @@ def write_examples(
         target: What was predicted.
         frames: Per start, mean predictions on the test split (largest size).
         shown: The start whose errors choose the cases.
-        read_image: Gives a case's preprocessed volume and its spacing in mm.
+        read_image: Gives a case's preprocessed volume and where it lies.
+        explain: Gives why a network scores it as it does, see
+            :class:`~voxgraft.comparison.explained.Explainer`.
     """
     rows: list[Json] = []
     for number, (case_id, why) in enumerate(choose_examples(target, frames[shown])):
-        image, spacing_mm = read_image(case_id)
+        image, affine = read_image(case_id)
+        first = frames[shown]
+        row = first[first["case_id"] == case_id].iloc[0]
+        arrays, heat = explain(image, affine, row)
         step = max(1, int(np.ceil((image[0].size / _MOST_VOXELS) ** (1 / 3))))
         path = folder / "examples" / f"example{number}.npz"
         with atomic_path(path) as temporary:
             np.savez_compressed(
                 temporary,
                 image=image[0, ::step, ::step, ::step].astype(np.float32),
-                spacing_mm=np.asarray(spacing_mm, dtype=np.float64) * step,
+                spacing_mm=np.asarray(affine.spacing_mm, dtype=np.float64) * step,
+                **arrays,  # type: ignore[arg-type]
             )
         scores = {}
         for start, frame in frames.items():
             found = frame[frame["case_id"] == case_id]
             if not found.empty:
                 scores[start] = _told_score(target, found.iloc[0])
-        first = frames[shown]
-        row = first[first["case_id"] == case_id].iloc[0]
         rows.append(
             {
                 "case_id": case_id,
@@ -109,6 +120,7 @@ def write_examples(
                 "target": describe_truth(target, row),
                 "scores": scores,
                 "why": why,
+                "heat": heat,
             }
         )
     return rows

@@ -15,6 +15,7 @@ from voxgraft.comparison.audit import (
 )
 from voxgraft.comparison.evidence import Evidence
 from voxgraft.comparison.examples import write_examples
+from voxgraft.comparison.explained import Explainer
 from voxgraft.comparison.matrix import Study
 from voxgraft.datasets import Table
 from voxgraft.files import read_json
@@ -102,6 +103,7 @@ def example_rows(
     """Save example cases of the best start at the largest size, and return their rows."""
     size = study.sizes[-1]
     frames: dict[str, Any] = {}
+    runs_of: dict[str, list[Json]] = {}
     quality: dict[str, float] = {}
     for model, start in study.plan.pairs():
         arm = evidence.find(model.name, start.name, size)
@@ -114,6 +116,7 @@ def example_rows(
         names = score_columns(frame)
         frame[names] = np.mean([part[names].to_numpy() for part in parts], axis=0)
         frames[start.name] = frame
+        runs_of[start.name] = usable
         scored = metric.function(study.target.kind)
         value = float(np.mean([scored(evidence.test.target, scores) for scores in arm.scores]))
         quality[start.name] = value if metric.higher_is_better else -value
@@ -122,9 +125,10 @@ def example_rows(
     shown = max(quality, key=lambda name: quality[name])
 
     def read_image(case_id: str) -> Any:
-        return prepared.read(case_id), prepared.affine(case_id).spacing_mm
+        return prepared.read(case_id), prepared.affine(case_id)
 
-    return write_examples(folder, study.target, frames, shown, read_image)
+    explain = Explainer(folder, runs_of[shown])
+    return write_examples(folder, study.target, frames, shown, read_image, explain)
 
 
 def cost_rows(study: Study, evidence: Evidence, choices: Json) -> list[Json]:

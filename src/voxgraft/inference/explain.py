@@ -17,6 +17,7 @@ from voxgraft.feeds import cut_windows
 from voxgraft.feeds.volumes import crop_start
 from voxgraft.inference.grad_cam import GradCam
 from voxgraft.inference.occlusion import occlusion
+from voxgraft.inference.predict import check_predicts_scans
 from voxgraft.models import Network
 from voxgraft.runs import TrainedRun
 from voxgraft.types import Size3
@@ -48,6 +49,8 @@ class Explanation:
     windows: tuple[SeenWindow, ...]
     window_slices: int
     """Slices of a window."""
+    windowed: bool
+    """Whether the study is seen through windows; else the one window is the whole study."""
     score: float
     """Of the study."""
     output: int
@@ -72,6 +75,21 @@ class Explanation:
     def slice_heat(self) -> Float[np.ndarray, " d"]:
         """Of each slice the largest heat in it."""
         return np.asarray(self.heat.max(axis=(1, 2)))
+
+    def telling_slices(self, most: int = 3) -> tuple[int, ...]:
+        """Return the slices with the most heat, the first one first, not next to each other.
+
+        Two of them are at least a tenth of the study apart. Without any heat it is the middle one.
+        """
+        heat = self.slice_heat
+        if not heat.max() > 0:
+            return (len(heat) // 2,)
+        apart = max(1, len(heat) // 10)
+        chosen: list[int] = []
+        for place in np.argsort(-heat, kind="stable").tolist():
+            if all(abs(place - other) >= apart for other in chosen) and heat[place] > 0:
+                chosen.append(place)
+        return tuple(chosen[:most])
 
     def _over_slices(self, values: list[float]) -> Float[np.ndarray, " d"]:
         profile = np.full(len(self.heat), -np.inf)
@@ -112,6 +130,7 @@ def explain(
         InferenceError: If an argument is impossible, Grad-CAM has no map of this network, or the
             result is not finite.
         ModelError: If the study does not fit the network.
+        RunError: If the run was trained on clips of videos.
     """
     _check(run, image, output, method, boxes)
     network, windows = run.network, run.recipe.seen_windows
@@ -147,6 +166,7 @@ def explain(
         heat=total / highest if highest > 0 else total,
         windows=tuple(map(SeenWindow, starts, alone.tolist(), weights)),
         window_slices=size[0],
+        windowed=windows is not None,
         score=study,
         output=output,
         method=method,
@@ -156,6 +176,7 @@ def explain(
 def _check(
     run: TrainedRun, image: Float[np.ndarray, "c d h w"], output: int, method: str, boxes: Size3
 ) -> None:
+    check_predicts_scans(run)
     if image.ndim != 4 or image.shape[0] != run.volume_channels:
         raise InferenceError(
             f"the study has shape {image.shape}; expected ({run.volume_channels}, depth, height, "
@@ -178,7 +199,7 @@ def _scores(
     """Return scores of the study and its windows, attention, and the output's gradient each."""
     network, windows = run.network, run.recipe.seen_windows
     with torch.no_grad():
-        alone = run.task.decode(network.head(vectors))
+        alone = run.task.decode(network.head(vectors).cpu())
     if network.windows is None:
         directions = network.head.weight[output].detach().expand(len(vectors), -1)
         pooled = alone
@@ -192,7 +213,7 @@ def _scores(
         (directions,) = torch.autograd.grad(logits[0, output], leaf)
     with torch.no_grad():
         attention = network.windows.weights(vectors[None])[0]
-    study = run.task.decode(logits.detach())
+    study = run.task.decode(logits.detach().cpu())
     return float(study[0, output]), alone[:, output], attention.cpu().numpy(), directions
 
 

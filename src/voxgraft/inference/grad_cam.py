@@ -196,7 +196,11 @@ def _from_slices(encoder: SlicewiseEncoder, images: Tensor) -> _Sight:
 def _patches_unused(sight: _Sight) -> bool:
     """Return whether the vectors ignore the patches' tokens: they are class tokens then."""
     (gradient,) = torch.autograd.grad(
-        sight.vector.sum(), sight.tensors, retain_graph=True, allow_unused=True
+        sight.vector,
+        sight.tensors,
+        torch.ones_like(sight.vector),
+        retain_graph=True,
+        allow_unused=True,
     )
     return gradient is None or not bool(_by_place(gradient, sight).any())
 

@@ -15,7 +15,7 @@ from voxgraft.errors import RunError, VolumeError, VoxgraftError, raise_faults
 from voxgraft.feeds import cut_windows
 from voxgraft.runs import TrainedRun
 from voxgraft.transforms import preprocess
-from voxgraft.volumes import read_volume
+from voxgraft.volumes import Volume, read_volume
 
 
 def predict(
@@ -43,12 +43,12 @@ def predict(
     scores: list[Float[np.ndarray, " k"]] = []
     for path in scans:
         try:
-            image = _image(run, Path(path))
+            _, prepared = read_prepared(run, Path(path))
         except VoxgraftError as error:
             faults.append(str(error))
             continue
         if not faults:
-            scores.append(score_image(run, image))
+            scores.append(score_image(run, prepared.voxels))
         if on_scan is not None:
             on_scan(Path(path))
     if faults:
@@ -130,11 +130,18 @@ def in_words(run: TrainedRun, scans: Sequence[str], scores: np.ndarray) -> pd.Da
     return frame
 
 
-def _image(run: TrainedRun, path: Path) -> Float[np.ndarray, "c d h w"]:
-    volume = preprocess(read_volume(path), run.recipe.preprocessing)
-    if volume.voxels.shape[0] != run.volume_channels:
+def read_prepared(run: TrainedRun, path: Path) -> tuple[Volume, Volume]:
+    """Read a scan and preprocess it as in training; return both.
+
+    Raises:
+        VolumeError: If it cannot be read, or has other channels than the run's.
+        PreprocessingError: If it cannot be preprocessed.
+    """
+    scan = read_volume(path)
+    prepared = preprocess(scan, run.recipe.preprocessing)
+    if prepared.channels != run.volume_channels:
         raise VolumeError(
-            f"{path} has {volume.voxels.shape[0]} channel(s); the run in {run.folder} was trained "
+            f"{path} has {prepared.channels} channel(s); the run in {run.folder} was trained "
             f"on {run.volume_channels}. Give scans with that many channels."
         )
-    return volume.voxels
+    return scan, prepared

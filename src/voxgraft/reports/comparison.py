@@ -176,6 +176,21 @@ class Trial(Part):
     error: str = ""
 
 
+class Heat(Part):
+    """Of which network the heat in an example's file is, and of which output; or why none is."""
+
+    reason: str = ""
+    method: str = ""
+    run: str = ""
+    start: str = ""
+    model: str = ""
+    train_size: Count | None = None
+    seed: Seed | None = None
+    output: str = ""
+    score: Number | None = None
+    windows: Count | None = None
+
+
 class Example(Part):
     """One test case, with its preprocessed image in an ``.npz`` file."""
 
@@ -185,6 +200,7 @@ class Example(Part):
     target: str = ""
     scores: dict[str, Number | None] = {}
     why: str = ""
+    heat: Heat | None = None
 
 
 class Cost(Part):

@@ -57,7 +57,7 @@ def _remove_stale(figures: Path, shown: dict[str, object]) -> None:
     for key in ("curves", "forest", "means"):
         drawn |= {panel.name for panel in shown[key]}  # type: ignore[attr-defined]
     drawn |= {panel.name for plot in shown["predictions"] for panel in plot.panels}  # type: ignore[attr-defined]
-    drawn |= {panel.name for _, panel in shown["examples"]}  # type: ignore[attr-defined]
+    drawn |= {case.panel.name for case in shown["examples"]}  # type: ignore[attr-defined]
     for path in figures.glob("*.*"):
         ours = path.name.startswith(FAMILIES) and path.suffix in (".png", ".svg")
         if ours and path.stem not in drawn:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import tokenize
-import warnings
-import zipfile
-import zlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from voxgraft.reports.comparison import Comparison, Example
-from voxgraft.reports.predictions import inside
+from voxgraft.reports.example_file import plain_numbers, read_arrays, read_heat, sensible_mm
+from voxgraft.reports.heat import SIDES, HeatPicture, gray_range, heat_panel, mark_sides
 from voxgraft.reports.style import Panel, drawing, save
 from voxgraft.reports.wording import slugs
 
@@ -23,17 +21,6 @@ FOREGROUND = 0.1
 """Above this share of the image's range, a voxel counts as foreground."""
 
 Image = NDArray[np.float32]
-_DAMAGE = (
-    OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, RuntimeError,
-    MemoryError, SyntaxError, Warning, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
-"""What numpy and zipfile raise on damaged .npz files; found by damaging some thousands."""
-_PLANES = (
-    ("Axial", "R", "L", "A", "P"),
-    ("Coronal", "R", "L", "S", "I"),
-    ("Sagittal", "A", "P", "S", "I"),
-)
-"""Name; what is at the left, right, top and bottom."""
 
 
 def chosen_slice(foreground: NDArray[np.int64]) -> int:
@@ -75,39 +62,33 @@ def orthogonal_slices(image: Image, spacing_mm: NDArray[np.float64]) -> list[tup
 
 def read_example(folder: Path, example: Example) -> tuple[Image, NDArray[np.float64]] | str:
     """Return an example's image and spacing, or why they cannot be shown."""
-    path = inside(folder, example.file)
-    if path is None:
-        return f"{example.file!r} is not inside the comparison's folder"
-    if not path.is_file():
-        return f"{example.file} is missing"
-    try:
-        with (
-            warnings.catch_warnings(action="error"),
-            path.open("rb") as handle,
-            np.load(handle, allow_pickle=False) as content,
-        ):
-            image = np.asarray(content["image"], dtype=np.float32)
-            spacing = np.asarray(content["spacing_mm"], dtype=np.float64)
-    except _DAMAGE as error:
-        return f"{example.file} is damaged ({str(error)[:80] or type(error).__name__})"
-    if image.ndim != 3 or 0 in image.shape or not np.isfinite(image).all():
+    content = read_arrays(folder, example)
+    if isinstance(content, str):
+        return content
+    if "image" not in content or "spacing_mm" not in content:
+        return f"{example.file} holds no image with its spacing"
+    image, spacing = content["image"], content["spacing_mm"]
+    if not plain_numbers(image, 3) or not np.isfinite(image).all():
         return f"{example.file} holds an image of shape {image.shape}, expected 3 finite axes"
-    if spacing.shape != (3,) or not ((spacing > 1e-3) & (spacing < 1e3)).all():
+    if not sensible_mm(spacing):
         return f"{example.file} has spacing {spacing.tolist()} mm, expected 3 sensible numbers"
-    return image, spacing
+    return image.astype(np.float32), spacing.astype(np.float64)
 
 
-def _range(image: Image) -> tuple[float, float]:
-    if image.min() >= -0.01 and 0.02 < image.max() <= 1.01:
-        return 0.0, 1.0
-    low, high = (float(value) for value in np.percentile(image, (0.5, 99.5)))
-    return (low, high) if high > low else (low, low + 1.0)
+@dataclass(frozen=True)
+class Case:
+    """An example case as the page shows it."""
+
+    example: Example
+    panel: Panel
+    heated: bool
+    """Whether the picture shows heat."""
 
 
 def example_panels(
     comparison: Comparison, folder: Path, figures: Path
-) -> tuple[list[tuple[Example, Panel]], list[str]]:
-    """Draw the slices of each example.
+) -> tuple[list[Case], list[str]]:
+    """Draw the slices of each example: where its file has heat, those with the most of it.
 
     Returns:
         Each example with its picture; and a sentence for each that could not be shown.
@@ -115,21 +96,42 @@ def example_panels(
     shown, faults = [], []
     names = slugs(example.case_id for example in comparison.examples)
     for example in comparison.examples[:MAX_EXAMPLES]:
+        name = f"slices-{names[example.case_id]}"
+        if example.heat is not None and example.heat.run:
+            picture = _heat_of(folder, example)
+            if isinstance(picture, HeatPicture):
+                alt = _alt(example, picture)
+                shown.append(Case(example, heat_panel(picture, figures, name, alt), True))
+                continue
+            faults.append(f"Example {example.case_id} is shown without heat: {picture}.")
         read = read_example(folder, example)
         if isinstance(read, str):
             faults.append(f"Example {example.case_id} is not shown: {read}.")
             continue
-        shown.append((example, _panel(example, *read, figures, f"slices-{names[example.case_id]}")))
+        shown.append(Case(example, _panel(example, *read, figures, name), False))
     if len(comparison.examples) > MAX_EXAMPLES:
         rest = len(comparison.examples) - MAX_EXAMPLES
         faults.append(f"{rest} further examples are in the folder, and not shown.")
     return shown, faults
 
 
+def _heat_of(folder: Path, example: Example) -> HeatPicture | str:
+    content = read_arrays(folder, example)
+    return content if isinstance(content, str) else read_heat(content, example)
+
+
+def _alt(example: Example, picture: HeatPicture) -> str:
+    labels = "; ".join(plane.label.replace("\n", ", ") for plane in picture.planes)
+    strip = "heat along the study" + (
+        "" if picture.score is None else ", with the score of its windows"
+    )
+    return f"Slices of case {example.case_id}, plain and with heat: {labels}. Below: {strip}."
+
+
 def _panel(
     example: Example, image: Image, spacing: NDArray[np.float64], figures: Path, name: str
 ) -> Panel:
-    low, high = _range(image)
+    low, high = gray_range(image)
     size_mm = [n * mm for n, mm in zip(image.shape, spacing, strict=True)]
     widths = [size_mm[2], size_mm[2], size_mm[1]]
     heights = [size_mm[1], size_mm[0], size_mm[0]]
@@ -139,22 +141,14 @@ def _panel(
         ratios = [float(np.clip(width / sum(widths), 0.05, 1)) for width in widths]
         panes = figure.subplots(1, 3, gridspec_kw={"width_ratios": ratios}, squeeze=False)[0]
         for axes, (pixels, aspect), plane in zip(
-            panes, orthogonal_slices(image, spacing), _PLANES, strict=True
+            panes, orthogonal_slices(image, spacing), SIDES, strict=True
         ):
             axes.imshow(
                 pixels, cmap="gray", vmin=low, vmax=high, aspect=aspect, interpolation="nearest"
             )
             axes.set_axis_off()
-            axes.set_title(plane[0], fontsize=9, pad=3)
-            places = ((0.02, 0.5, "left", "center"), (0.98, 0.5, "right", "center"),
-                      (0.5, 0.98, "center", "top"), (0.5, 0.02, "center", "bottom"))  # fmt: skip
-            for letter, (x, y, horizontal, vertical) in zip(plane[1:], places, strict=True):
-                axes.text(
-                    x, y, letter,
-                    transform=axes.transAxes, ha=horizontal, va=vertical, fontsize=7.5,
-                    color="white", bbox={"facecolor": "black", "edgecolor": "none", "pad": 0.8,
-                                         "alpha": 0.55},
-                )  # fmt: skip
+            axes.set_title(plane.capitalize(), fontsize=9, pad=3)
+            mark_sides(axes, plane)
         shape = " × ".join(str(n) for n in image.shape)
         mm = " × ".join(f"{value:.3g}" for value in spacing)
         alt = (
