@@ -100,4 +100,7 @@ def grid_notes(comparison: Comparison, grids: Sequence[Grid]) -> list[str]:
     if any(cell.printed == NOT_PRINTED for cell in shown):
         notes.append(f"{NOT_PRINTED}: the published table has no such cell.")
     letters = {letter: note for grid in grids for letter, note in grid.notes.items()}
-    return notes + [f"{letter} Printed cell: {note}." for letter, note in letters.items()]
+    return notes + [
+        f"{letter} Printed cell: {note}{'' if note.endswith('?') else '.'}"
+        for letter, note in letters.items()
+    ]

@@ -16,7 +16,9 @@ from voxgraft.reports.style import GRAY, INK, LIGHT, WIDE_INCHES, Panel, drawing
 from voxgraft.reports.wording import estimate_text, metric_decimals, p_text, short, slug
 
 ROWS_PER_PANEL = 9
-HEADING, ROW, PRINTED = 0.9, 1.75, 0.95
+LONG_NAME = 20
+"""Longer names have a line to themselves."""
+HEADING, ROW, PRINTED, NAME_LINE = 0.9, 1.75, 0.95, 0.45
 """Heights, in units of :data:`UNIT_INCHES`."""
 UNIT_INCHES = 0.38
 
@@ -71,6 +73,7 @@ def _panel(
 ) -> Panel:
     printed = [printed_mean(comparison, row) for row in rows]
     height = HEADING * len({row.train_size for row in rows}) + ROW * len(rows)
+    height += NAME_LINE * sum(len(_label(row)) > LONG_NAME for row in rows)
     height += PRINTED * sum(mean is not None for mean in printed)
     with drawing(WIDE_INCHES, UNIT_INCHES * height + (1.2 if title else 0.9)) as figure:
         axes = figure.add_subplot()
@@ -85,8 +88,7 @@ def _panel(
             if n == 0 or row.train_size != rows[n - 1].train_size:
                 _size(axes, row.train_size, at, first=n == 0)
                 at += HEADING
-            _row(axes, comparison, row, at)
-            at += ROW
+            at = _row(axes, comparison, row, at)
             if mean is not None:
                 _printed(axes, mean, at)
                 at += PRINTED
@@ -108,8 +110,12 @@ def _size(axes: Axes, size: int, at: float, *, first: bool) -> None:
     )  # fmt: skip
 
 
-def _row(axes: Axes, comparison: Comparison, row: MeanDifference, at: float) -> None:
-    """Draw a mean with its interval, and below it a dot for each network."""
+def _label(row: MeanDifference) -> str:
+    return f"{row.start} − {row.against}"
+
+
+def _row(axes: Axes, comparison: Comparison, row: MeanDifference, at: float) -> float:
+    """Draw a mean with its interval, and below it a dot for each network; return its lower end."""
     names = [*comparison.start_names, row.start]
     style = looks(list(dict.fromkeys(names)), comparison.baseline_start)[row.start]
     across = axes.get_yaxis_transform()
@@ -117,7 +123,8 @@ def _row(axes: Axes, comparison: Comparison, row: MeanDifference, at: float) -> 
     p = p_text(row.p_decisive)
     text += f"  p {p}" if p.startswith("<") else f"  p = {p}"
     label = {"transform": across, "va": "center", "fontsize": 9.5, "bbox": _BOX, "zorder": 2}
-    axes.text(0, at + 0.25, short(f"{row.start} − {row.against}", 22), **label)  # type: ignore[arg-type]
+    axes.text(0, at + 0.25, short(_label(row), 46), **label)  # type: ignore[arg-type]
+    at += NAME_LINE * (len(_label(row)) > LONG_NAME)
     axes.text(1, at + 0.25, text, ha="right", **label)  # type: ignore[arg-type]
     if row.low is not None and row.high is not None:
         axes.plot([row.low, row.high], [at + 0.8] * 2, color=style.color, linewidth=2, zorder=3)
@@ -131,6 +138,7 @@ def _row(axes: Axes, comparison: Comparison, row: MeanDifference, at: float) -> 
         each, [at + 1.25] * len(each), linestyle="none", marker="o", markersize=4.5, zorder=3,
         markerfacecolor="none", markeredgecolor=style.color, markeredgewidth=1,
     )  # fmt: skip
+    return at + ROW
 
 
 def _printed(axes: Axes, mean: PrintedMean, at: float) -> None:

@@ -69,8 +69,8 @@ def _sentence(comparison: Comparison, rows: Sequence[MeanDifference]) -> str:
         parts.append(f"{_those(comparison, worse)} {'is' if len(worse) == 1 else 'are'} worse "
                      f"than {reference}")  # fmt: skip
     if same:
-        what = f"no difference from {reference} is shown for {_those(comparison, same, p=False)}"
-        parts.append(f"{what}, which is no proof of none")
+        names = _those(comparison, same, p=False)
+        parts.append(f"no difference from {reference} is shown for {names}")
     if unknown:
         names = _listed([row.start for row in unknown])
         parts.append(f"{names} cannot be compared with {reference}")
@@ -88,9 +88,9 @@ def _those(comparison: Comparison, rows: Sequence[MeanDifference], *, p: bool = 
     """Return starts with their differences: "video (AUROC +0.146 [+0.096, +0.196], p = 0.002)"."""
     decimals = metric_decimals(comparison)
     return _listed(
-        f"{row.start} ({comparison.task.label} {estimate_text(row, decimals, signed=True)}"
-        f"{f', {_p(row)}' if p else ''})"
-        for row in rows
+        f"{row.start} ({'' if n else f'{comparison.task.label} '}"
+        f"{estimate_text(row, decimals, signed=True)}{f', {_p(row)}' if p else ''})"
+        for n, row in enumerate(rows)
     )
 
 
@@ -122,6 +122,7 @@ def rests_on(comparison: Comparison) -> str:
     p = f"p after Holm's correction over {plural(len(means), 'mean difference')}"
     p = p if corrected else "p is not corrected for the number of comparisons"
     text = f"Intervals of means are for other networks and other patients; {p}"
+    text = f"No difference shown is no proof of none. {text}"
     return f"{text}; {', '.join(parts)}." if parts else f"{text}."
 
 

@@ -190,7 +190,7 @@ def content(comparison: Comparison, folder: Path, figures: Path) -> dict[str, An
             tables[name] = build(comparison)
     shown_grids = grids(comparison)
     tables |= {f"grid {grid.train_size}": grid_table(comparison, grid) for grid in shown_grids}
-    found = [*headline(comparison), *best_lines(comparison)]
+    found = [*headline(comparison), *best_lines(comparison)[-1:]]
     return {
         "c": comparison,
         "answer": found[0] if headline(comparison) else comparison.answer or NO_ANSWER,
