@@ -115,7 +115,8 @@ def several():
         "statements": [f"Statement {n}." for n in range(15)],
         "task": {"kind": "binary", "metric": "auroc", "metric_label": "AUROC"},
         "data": {"splits": {"train": {"patients": 5095}, "test": {"patients": 130}}},
-        "starts": [{"name": name, "source": "5 sources, one a network", "sources": {}}
+        "starts": [{"name": name, "source": "5 sources, one a network",
+                    "sources": {"slow_r50": "slow_r50.k400_8x8"} if name == "video" else {}}
                    for name in STARTS],
         "reference": "scratch", "models": names, "sizes": list(SIZES), "seeds": [0, 1],
         "runs": runs, "curves": curves,
@@ -249,6 +250,7 @@ def test_the_page_and_the_terminal_have_the_grid_first(tmp_path):
     html = write_report(tmp_path).read_text(encoding="utf-8")
     assert '<p class="answer">3D networks, mean over 3, at N = 509: video' in html
     assert html.index("Network by network: 15 findings") < html.index("Statement 14.")
+    assert "<dt>slow_r50</dt><dd>slow_r50.k400_8x8</dd>" in html
     assert html.index('id="networks"') < html.index('id="results"')
     assert '<span class="printed">0.500 [0.500, 0.500]<sup>a</sup></span>' in html
     assert '<span class="flagged">1 of 2 runs: constant prediction</span>' in html

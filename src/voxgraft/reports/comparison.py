@@ -66,6 +66,7 @@ class Start(Part):
 
     name: str
     source: str = ""
+    sources: dict[str, str] = {}
     method: str = ""
     stem: str = ""
     norm: str = ""
