@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ def test_every_slice_lies_in_a_window(depth, size, data):
     if depth >= size:
         assert starts[0] == 0
         assert starts[-1] + size == depth  # no window reaches beyond the study
-        assert all(b - a <= stride for a, b in zip(starts, starts[1:], strict=False))
+        assert all(b - a <= stride for a, b in itertools.pairwise(starts))
         assert len(starts) == 1 + -(-(depth - size) // stride)  # and none is superfluous
     else:
         assert len(starts) == 1

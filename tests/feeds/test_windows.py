@@ -108,7 +108,7 @@ def test_bags_hold_the_windows_of_their_study(prepared, table):
         for batch in feed.batches([np.array([0])] * 30)
     }
     assert drawn == {(0, 8), (0, 12), (8, 12)}
-    again = list(feed.batches([np.array([0, 2])], first_step=1))[0]
+    again = next(iter(feed.batches([np.array([0, 2])], first_step=1)))
     np.testing.assert_array_equal(again.images, second.images)
     scored = feed_of(prepared, table, windows)
     (batch,) = scored.batches([np.arange(4)])
@@ -174,7 +174,7 @@ def test_slice_labels_follow_resampling_and_flips(tmp_path):
 
 def test_sagittal_slices_are_refused_by_name(tmp_path):
     sagittal = np.array([[1.0, 0, 0, 0], [0, 1.0, 0, 0], [0, 0, 1.0, 0], [0, 0, 0, 1]])
-    with pytest.raises(TableError, match="'c0'.*along width"):
+    with pytest.raises(TableError, match=r"'c0'.*along width"):
         labels_at(tmp_path, None, Affine(sagittal))
 
 
