@@ -10,11 +10,18 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from voxgraft.datasets import Table, read_table
 from voxgraft.volumes import Affine, Volume, write_volume
 
 MakeShapes = Callable[..., Table]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """One thread whatever imported PyTorch first: sums are the same everywhere."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

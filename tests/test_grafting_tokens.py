@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,14 +15,6 @@ from voxgraft.grafting import deflate, graft, save_graft
 from voxgraft.models import build_encoder
 from voxgraft.weights import GraftReport
 from voxgraft.weights.convert import ResizePositions
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def _saved(folder: Path, architecture: str, **options: object) -> Path:

@@ -6,7 +6,7 @@ here: the keys of self-supervised Swin UNETR, and the cross-attention that MONAI
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,14 +27,6 @@ from voxgraft.weights.convert import convert
 from voxgraft.weights.layouts import key_layout
 
 State = dict[str, Tensor]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def _drawn(shapes: Mapping[str, Tensor]) -> State:

@@ -10,7 +10,6 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-import torch
 
 from voxgraft.errors import FetchError
 from voxgraft.weights import SOURCES, fetch_source
@@ -26,14 +25,6 @@ PAIRS = (
     ("mobilenetv2_100.deep_sort_in1k", "mobilenetv2_3d"),
     ("mobilenetv2_100.deep_sort_in1k", "slicewise:mobilenetv2_100"),
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -30,14 +29,6 @@ NETWORKS: dict[str, tuple[str, dict[str, Any], Size3]] = {
     "dinov3": ("slicewise_vit_small_patch16_dinov3", {"join": "attention"}, (3, 33, 40)),
 }
 """Each with an input that is small, but not so small that all studies look alike."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def _draw(network: nn.Module) -> None:

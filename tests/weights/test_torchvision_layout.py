@@ -31,14 +31,6 @@ PAIRS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def _uneven(network: nn.Module) -> None:
     """Make statistics, scales and zeros of a fresh network as uneven as trained ones."""
     for module in network.modules():

@@ -100,14 +100,24 @@ def _class_counts(study: Study, part: Table) -> Json:
 def example_rows(
     study: Study, evidence: Evidence, prepared: Prepared, metric: Metric, folder: Path
 ) -> list[Json]:
-    """Save example cases of the best start at the largest size, and return their rows."""
+    """Save example cases of the best start and network at the largest size; return their rows."""
     size = study.sizes[-1]
-    frames: dict[str, Any] = {}
-    runs_of: dict[str, list[Json]] = {}
-    quality: dict[str, float] = {}
+    quality: dict[tuple[str, str], float] = {}
     for model, start in study.plan.pairs():
         arm = evidence.find(model.name, start.name, size)
-        if arm is None or start.name in frames:
+        if arm is not None:
+            scored = metric.function(study.target.kind)
+            value = float(np.mean([scored(evidence.test.target, runs) for runs in arm.scores]))
+            quality[model.name, start.name] = value if metric.higher_is_better else -value
+    if not quality:
+        return []
+    network, shown = max(quality, key=lambda pair: quality[pair])
+    frames: dict[str, Any] = {}
+    runs_of: dict[str, list[Json]] = {}
+    # The network of the start that is shown first; other starts may have one of their own only.
+    for model_name, start_name in sorted(quality, key=lambda pair: pair[0] != network):
+        arm = evidence.find(model_name, start_name, size)
+        if arm is None or start_name in frames:
             continue
         runs = [row for row in evidence.runs if row["id"].startswith(f"{arm.arm.id}__s")]
         usable = [row for row in runs if row["seed"] in arm.seeds]
@@ -115,14 +125,8 @@ def example_rows(
         frame = parts[0].copy()
         names = score_columns(frame)
         frame[names] = np.mean([part[names].to_numpy() for part in parts], axis=0)
-        frames[start.name] = frame
-        runs_of[start.name] = usable
-        scored = metric.function(study.target.kind)
-        value = float(np.mean([scored(evidence.test.target, scores) for scores in arm.scores]))
-        quality[start.name] = value if metric.higher_is_better else -value
-    if not frames:
-        return []
-    shown = max(quality, key=lambda name: quality[name])
+        frames[start_name] = frame
+        runs_of[start_name] = usable
 
     def read_image(case_id: str) -> Any:
         return prepared.read(case_id), prepared.affine(case_id)

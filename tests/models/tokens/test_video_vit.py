@@ -35,14 +35,6 @@ WIDTH, HEADS, DEPTH = 48, 4, 2
 SIZE = (4, 32, 48)  # voxels; not a cube, so that no axis can be taken for another
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def _small(config: VideoViTConfig, grid: tuple[int, int, int]) -> VideoViTConfig:
     return replace(config, width=WIDTH, heads=HEADS, depth=DEPTH, hidden=96, grid=grid)
 

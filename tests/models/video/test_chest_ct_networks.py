@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,6 @@ FILES = {
     "slowfast_r50": ("slowfast_r50.k400_8x8", "SLOWFAST_8x8_R50.pyth"),
     "slow_r50": ("slow_r50.k400_8x8", "SLOW_8x8_R50.pyth"),
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def grafted(

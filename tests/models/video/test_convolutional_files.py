@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -39,14 +39,6 @@ EACH = list({(s.architecture, s.key_layout): s.id for s in OURS}.values())
 """One source of each architecture and layout."""
 
 CLASSES = {"k400": 400, "ssv2": 174, "charades": 157, "clip8": 487, "clip32": 359}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 # From the README of kenshohara/3D-ResNets-PyTorch (--n_pretrain_classes).

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -54,14 +54,6 @@ KINDS = (
 
 every_network = pytest.mark.parametrize("built", NAMES, indirect=True, scope="module")
 every_kind = pytest.mark.parametrize("built", KINDS, indirect=True, scope="module")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def _volume(*size: int) -> Tensor:
