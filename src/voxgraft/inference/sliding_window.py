@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +15,7 @@ from torch.nn import functional as F
 
 from voxgraft.errors import InferenceError, raise_faults
 from voxgraft.inference.window_buffer import Block, Place, WindowBuffer
-from voxgraft.inference.window_plan import Row, WindowPlan, plan_windows
+from voxgraft.inference.window_plan import Step, WindowPlan, plan_windows
 from voxgraft.inference.window_weights import window_weights
 from voxgraft.models import SegmentationNetwork
 from voxgraft.types import Size3
@@ -67,6 +69,8 @@ class Sliding:
             faults.append(f"mirror is {self.mirror}, not different axes of 0, 1 and 2")
         if self.padding not in ("constant", "replicate"):
             faults.append(f"padding is {self.padding!r}, not constant or replicate")
+        if self.skip_below is not None and not math.isfinite(self.skip_below):
+            faults.append(f"skip_below is {self.skip_below}, not finite")
         if self.max_buffer_bytes is not None and self.max_buffer_bytes < 1:
             faults.append(f"max_buffer_bytes is {self.max_buffer_bytes}, not positive")
         if faults:
@@ -170,30 +174,26 @@ def done_blocks(
         predict, head = _without_head(predict)
     flips = _flips(sliding.mirror)
     size, window = image.shape[1:], sliding.window_size
-    axes = plan_windows(size, window, sliding.overlaps).axes
-    # How many values a voxel has is known from the first windows, which are those of every plan.
-    first = [(axes[0].starts[0], axes[1].starts[0], x) for x in axes[2].starts]
-    del first[sliding.batch_size :]
-    shown = _show(predict, _windows(image, first, sliding), device, flips)
+    # How many values a voxel has is known from the first window, which every plan begins with.
+    first = next(plan_windows(size, window, sliding.overlaps).steps()).start
+    shown = _show(predict, _windows(image, [first], sliding), device, flips)
     where = shown.device if sliding.buffer_device is None else torch.device(sliding.buffer_device)
     dtype = torch.float64 if shown.dtype == torch.float64 else torch.float32
     weights = window_weights(window, sliding.weights, sigma_scale=sliding.sigma_scale)
     plan = sliding.plan(size, shown.shape[1], bytes_per_value=dtype.itemsize)
-    buffer = WindowBuffer(plan, shown.shape[1], weights.to(where, dtype), scale=1 / len(flips))
+    buffer = WindowBuffer(shown.shape[1], weights.to(where, dtype), scale=1 / len(flips))
+    ready = deque(shown)
+    del shown  # nothing but `ready` may hold outputs, or they would be there twice
     for batch in _batches(plan, sliding.batch_size):
-        starts = [(row.depth, row.height, x) for row, x in batch]
-        wanted = [not _is_empty(image, start, sliding) for start in starts]
-        if starts != first and any(wanted):
-            chosen = [start for start, one in zip(starts, wanted, strict=True) if one]
-            shown = _show(predict, _windows(image, chosen, sliding), device, flips)
-        elif starts == first:
-            shown = shown[torch.tensor(wanted, device=shown.device)] if not all(wanted) else shown
-        found = iter(shown)
-        for (row, x), one in zip(batch, wanted, strict=True):
+        wanted = [not _is_empty(image, step.start, sliding) for step in batch]
+        if any(wanted) and not ready:
+            starts = [step.start for step, one in zip(batch, wanted, strict=True) if one]
+            ready.extend(_show(predict, _windows(image, starts, sliding), device, flips))
+        for step, one in zip(batch, wanted, strict=True):
             if one:
-                buffer.add(row, x, next(found).to(where, dtype))
-            if x == axes[2].starts[-1]:
-                yield from buffer.done(row, head=head, means=means)
+                buffer.add(step, ready.popleft().to(where, dtype))
+            yield from buffer.done(step, head=head, means=means)
+        ready.clear()
 
 
 def _device_of(predict: Predictor, image: Tensor) -> torch.device:
@@ -221,11 +221,10 @@ def _flips(axes: Sequence[int]) -> list[tuple[int, ...]]:
     ]
 
 
-def _batches(plan: WindowPlan, size: int) -> Iterator[list[tuple[Row, int]]]:
-    windows = ((row, x) for row in plan.rows() for x in plan.axes[2].starts)
-    # The first batch ends with the first row at the latest, since plans differ in the second.
-    yield list(itertools.islice(windows, min(size, len(plan.axes[2].starts))))
-    while batch := list(itertools.islice(windows, size)):
+def _batches(plan: WindowPlan, size: int) -> Iterator[list[Step]]:
+    steps = plan.steps()
+    yield [next(steps)]
+    while batch := list(itertools.islice(steps, size)):
         yield batch
 
 

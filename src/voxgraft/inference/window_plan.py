@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from voxgraft.errors import InferenceError
 from voxgraft.types import Size3
+
+_T = TypeVar("_T")
+_ORDERS: tuple[Size3, ...] = ((0, 1, 2), (1, 0, 2), (0, 2, 1), (1, 2, 0), (2, 0, 1), (2, 1, 0))
+
+Part = tuple[int, int]
+"""First voxel along an axis, and the one after the last."""
 
 
 class AxisWindows(NamedTuple):
@@ -30,111 +37,175 @@ class AxisWindows(NamedTuple):
             found |= {max(0, start), min(self.size, start + self.window)}
         return tuple(sorted(found))
 
+    def groups(self, within: Part) -> list[dict[int, list[Part]]]:
+        """Return the windows that reach into a part of the axis, with what they cover of it.
 
-def axis_windows(size: int, window: int, overlap: float) -> AxisWindows:
-    """Place windows along an axis as MONAI does.
-
-    They are ``int(window * (1 - overlap))`` voxels apart; the last one is moved back to end with
-    the volume. A window that is larger than the volume stands around its middle.
-    """
-    if window >= size:
-        return AxisWindows(size, window, (-((window - size) // 2),))
-    step = max(1, int(window * (1 - overlap)))
-    count = -(-(size - window) // step) + 1
-    return AxisWindows(size, window, tuple(min(i * step, size - window) for i in range(count)))
-
-
-class Cell(NamedTuple):
-    """A part of a volume as wide as the volume, that a window covers wholly or not at all."""
-
-    depth: tuple[int, int]
-    """First voxel, and the one after the last."""
-    height: tuple[int, int]
+        The volume is cut where windows begin or end. Windows side by side are worked off one after
+        another, but the last two together where the last was moved back: they share most voxels.
+        """
+        low, high = within
+        cuts = [part for part in itertools.pairwise(self.edges) if low <= part[0] < high]
+        reach = {
+            start: [part for part in cuts if start <= part[0] < start + self.window]
+            for start in self.starts
+        }
+        groups = [{start: parts} for start, parts in reach.items() if parts]
+        if len(groups) > 1 and self._moved and self.starts[-1] in groups[-1]:
+            last = groups.pop()
+            groups[-1].update(last)
+        return groups
 
     @property
-    def area(self) -> int:
-        """Voxels of the cell, for each voxel of width."""
-        return (self.depth[1] - self.depth[0]) * (self.height[1] - self.height[0])
+    def _moved(self) -> bool:
+        steps = [after - before for before, after in itertools.pairwise(self.starts)]
+        return steps[-1] < (steps[0] if len(steps) > 1 else self.window // 2)
 
 
-class Row(NamedTuple):
-    """All windows at one place in depth and height."""
+Cell = tuple[Part, Part, Part]
+"""A part of a volume (depth, height, width) that a window covers wholly or not at all."""
 
-    depth: int
-    """First voxel of the windows."""
-    height: int
+
+class Step(NamedTuple):
+    """A window, and what it changes."""
+
+    start: Size3
+    """(depth, height, width) of its first voxel; negative where it reaches beyond the volume."""
     cells: tuple[Cell, ...]
-    """What the windows add to."""
+    """What the window adds to."""
     done: tuple[Cell, ...]
-    """Those of the cells that no later row adds to."""
+    """Those of the cells that no later window adds to."""
+
+
+class _Lengths(NamedTuple):
+    """Voxels along an axis, while a group of windows is worked off."""
+
+    begun: int
+    """That an earlier group covers."""
+    kept: int
+    """Of those, the ones that this or a later group covers too."""
+    covered: int
+    """That this group covers, or an earlier and a later one."""
+    kept_after: int
+    """Those of ``covered`` that a later group covers too."""
 
 
 @dataclass(frozen=True)
 class WindowPlan:
     """The order of windows over a volume; what is done early needs no memory any more.
 
-    Rows of windows go along one axis (depth or height) in the outer loop and along the other in
-    the inner one. Only the cells that are begun and not done are kept. Where even those are too
-    many, the inner axis is cut into strips that are worked off one after another; windows across
-    a border between strips are then run once for each.
+    Windows go along three nested loops over the axes. Only cells that are begun and not done are
+    kept. Where even those are too many, the axis of the middle loop is cut into strips that are
+    worked off one after another; windows across a border between strips are then run once for
+    each.
     """
 
     axes: tuple[AxisWindows, AxisWindows, AxisWindows]
     """Depth, height, width."""
-    outer: int
-    """Axis of the outer loop: 0 (depth) or 1 (height)."""
-    strips: tuple[tuple[int, int], ...]
-    """First voxel and the one after the last, along the other of the two axes."""
+    order: Size3
+    """The axes of the outer, the middle and the inner loop."""
+    strips: tuple[Part, ...]
+    """Along the axis of the middle loop."""
 
-    def rows(self) -> Iterator[Row]:
-        """Yield the rows in their order."""
-        for strip in self.strips:
-            outer = _covered(self.axes[self.outer], (0, self.axes[self.outer].size))
-            inner = _covered(self.axes[1 - self.outer], strip)
-            outer_last, inner_last = _last(outer), _last(inner)
-            for a, b in itertools.product(outer, inner):
-                pairs = [(i, j) for i in outer[a] for j in inner[b]]
-                done = [(i, j) for i, j in pairs if outer_last[i] == a and inner_last[j] == b]
-                yield self._row((a, b), pairs, done)
-
-    def _row(
-        self,
-        start: tuple[int, int],
-        cells: Sequence[tuple[tuple[int, int], tuple[int, int]]],
-        done: Sequence[tuple[tuple[int, int], tuple[int, int]]],
-    ) -> Row:
-        turn = -1 if self.outer else 1
-        depth, height = start[::turn]
-        return Row(
-            depth,
-            height,
-            tuple(Cell(*pair[::turn]) for pair in cells),
-            tuple(Cell(*pair[::turn]) for pair in done),
-        )
+    def steps(self) -> Iterator[Step]:
+        """Yield the windows in their order; the first is the one at the volume's beginning."""
+        for loops in self._loops():
+            last = [
+                {part: start for group in loop for start, parts in group.items() for part in parts}
+                for loop in loops
+            ]
+            for groups in itertools.product(*loops):
+                for start in itertools.product(*groups):
+                    found = list(
+                        itertools.product(
+                            *(group[at] for group, at in zip(groups, start, strict=True))
+                        )
+                    )
+                    # Within a group, too, the window of the last starts comes last.
+                    done = [
+                        cell
+                        for cell in found
+                        if all(last[loop][cell[loop]] == start[loop] for loop in range(3))
+                    ]
+                    yield Step(
+                        self._turned(start),
+                        tuple(self._turned(cell) for cell in found),
+                        tuple(self._turned(cell) for cell in done),
+                    )
 
     @functools.cached_property
     def buffer_voxels(self) -> int:
-        """The most voxels that are begun and not done at a time."""
-        live: set[Cell] = set()
-        area = peak = 0
-        for row in self.rows():
-            area += sum(cell.area for cell in row.cells if cell not in live)
-            live.update(row.cells)
-            peak = max(peak, area)
-            area -= sum(cell.area for cell in row.done)
-            live.difference_update(row.done)
-        return peak * self.axes[2].size
+        """The most voxels that are begun and not done at a time; a bound, where windows moved."""
+        peak = 0
+        for loops in self._loops():
+            outer, middle, inner = (_lengths(loop) for loop in loops)
+            rows = sum(part[1] - part[0] for part in _parts(loops[1]))
+            columns = self.axes[self.order[2]].size
+            planes = {
+                _plane(row, place, rows, columns) for row in set(middle) for place in set(inner)
+            }
+            for slab in set(outer):
+                for untouched, active, finished in planes:
+                    held = slab.kept * untouched + slab.covered * active
+                    peak = max(peak, held + slab.kept_after * finished)
+        return peak
 
     @functools.cached_property
     def windows(self) -> int:
         """Windows that are run, those at strips' borders once for each strip."""
-        return sum(1 for _ in self.rows()) * len(self.axes[2].starts)
+        counts = ([sum(map(len, loop)) for loop in loops] for loops in self._loops())
+        return sum(math.prod(count) for count in counts)
 
     @property
     def places(self) -> int:
         """Windows that are run at least once."""
-        depth, height, width = (len(axis.starts) for axis in self.axes)
-        return depth * height * width
+        return math.prod(len(axis.starts) for axis in self.axes)
+
+    def _loops(self) -> Iterator[list[list[dict[int, list[Part]]]]]:
+        outer, middle, inner = (self.axes[axis] for axis in self.order)
+        for strip in self.strips:
+            yield [
+                outer.groups((0, outer.size)),
+                middle.groups(strip),
+                inner.groups((0, inner.size)),
+            ]
+
+    def _turned(self, loops: Sequence[_T]) -> tuple[_T, _T, _T]:
+        depth, height, width = (loops[self.order.index(axis)] for axis in range(3))
+        return (depth, height, width)
+
+
+def _parts(loop: Iterable[dict[int, list[Part]]]) -> set[Part]:
+    return {part for group in loop for parts in group.values() for part in parts}
+
+
+def _lengths(loop: Sequence[dict[int, list[Part]]]) -> list[_Lengths]:
+    found = []
+    for i, group in enumerate(loop):
+        before, own, after = _parts(loop[:i]), _parts([group]), _parts(loop[i + 1 :])
+        kept = before & (own | after)
+        covered = own | kept
+        sets = (before, kept, covered, covered & after)
+        begun, *others = (sum(high - low for low, high in parts) for parts in sets)
+        found.append(_Lengths(begun, *others))
+    return found
+
+
+def _plane(row: _Lengths, place: _Lengths, rows: int, columns: int) -> tuple[int, int, int]:
+    """Return a slab's area that its windows have not touched, that is in work, and that is done.
+
+    Args:
+        row: Of the group of the middle loop.
+        place: Of the group of the inner loop.
+        rows: Voxels along the middle loop's axis.
+        columns: Voxels along the inner loop's axis.
+    """
+    touched = place.begun - place.kept + place.covered
+    ahead = columns - touched
+    over = touched - place.covered
+    active = row.kept * ahead + row.covered * place.covered + row.kept_after * over
+    new = row.covered - row.kept
+    untouched = (rows - row.begun) * columns - new * touched
+    return untouched, active, rows * columns - untouched - active
 
 
 def plan_windows(
@@ -146,7 +217,7 @@ def plan_windows(
 ) -> WindowPlan:
     """Plan the windows over a volume.
 
-    Every plan of a volume begins with the same row.
+    Every plan of a volume begins with the same window.
 
     Args:
         size: (depth, height, width) of the volume, in voxels.
@@ -163,11 +234,11 @@ def plan_windows(
     depth, height, width = (axis_windows(*axis) for axis in zip(size, window, overlap, strict=True))
     axes = (depth, height, width)
     smallest: int | None = None
-    for count in range(1, max(len(depth.starts), len(height.starts)) + 1):
+    for count in range(1, max(len(axis.starts) for axis in axes) + 1):
         plans = [
-            WindowPlan(axes, outer, _strips(axes[1 - outer], count))
-            for outer in (0, 1)
-            if count <= len(axes[1 - outer].starts)
+            WindowPlan(axes, order, _strips(axes[order[1]], count))
+            for order in _ORDERS
+            if count <= len(axes[order[1]].starts)
         ]
         fitting = [p for p in plans if max_voxels is None or p.buffer_voxels <= max_voxels]
         if fitting:
@@ -185,22 +256,3 @@ def _strips(axis: AxisWindows, count: int) -> tuple[tuple[int, int], ...]:
     """Cut an axis where windows begin, into strips with about as many windows each."""
     firsts = [axis.starts[len(axis.starts) * part // count] for part in range(1, count)]
     return tuple(itertools.pairwise([0, *firsts, axis.size]))
-
-
-def _covered(axis: AxisWindows, strip: tuple[int, int]) -> dict[int, list[tuple[int, int]]]:
-    """Return each window's start that reaches into a strip, with the parts of it that it covers."""
-    parts = [
-        part
-        for part in itertools.pairwise(axis.edges)
-        if strip[0] <= part[0] and part[1] <= strip[1]
-    ]
-    reach = {
-        start: [part for part in parts if start <= part[0] and part[1] <= start + axis.window]
-        for start in axis.starts
-    }
-    return {start: covered for start, covered in reach.items() if covered}
-
-
-def _last(covered: dict[int, list[tuple[int, int]]]) -> dict[tuple[int, int], int]:
-    """Return the start of the last window on each part."""
-    return {part: start for start, parts in covered.items() for part in parts}

@@ -93,9 +93,16 @@ class SegmentationNetwork(StandardizedNetwork):
         Raises:
             ModelError: If the volume does not fit the encoder.
         """
-        maps = self._maps(x)
-        out: Tensor = self.head(maps[0])
-        return _cut(out, x, self.level_strides[0])
+        out: Tensor = self.head(self.forward_features(x))
+        return out
+
+    def forward_features(self, x: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b f d h w"]:
+        """Return the finest map, on the volume's grid: what the head makes the outputs of.
+
+        Raises:
+            ModelError: If the volume does not fit the encoder.
+        """
+        return _cut(self._maps(x)[0], x, self.level_strides[0])
 
     def forward_levels(self, x: Float[Tensor, "b c d h w"]) -> list[Tensor]:
         """Return the outputs on the volume's grid, then those of each coarser supervised map.
