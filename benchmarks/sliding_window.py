@@ -38,6 +38,7 @@ class Small(SegmentationNetwork):
         self.head = nn.Conv3d(16, classes, 1)
 
     def forward_features(self, x: Tensor) -> Tensor:
+        """Return the map that the head makes the classes of."""
         return self.second(self.first(x).relu_()).relu_()
 
 

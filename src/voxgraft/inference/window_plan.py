@@ -61,6 +61,19 @@ class AxisWindows(NamedTuple):
         return steps[-1] < (steps[0] if len(steps) > 1 else self.window // 2)
 
 
+def axis_windows(size: int, window: int, overlap: float) -> AxisWindows:
+    """Place windows along an axis as MONAI does.
+
+    They are ``int(window * (1 - overlap))`` voxels apart; the last one is moved back to end with
+    the volume. A window that is larger than the volume stands around its middle.
+    """
+    if window >= size:
+        return AxisWindows(size, window, (-((window - size) // 2),))
+    step = max(1, int(window * (1 - overlap)))
+    count = -(-(size - window) // step) + 1
+    return AxisWindows(size, window, tuple(min(i * step, size - window) for i in range(count)))
+
+
 Cell = tuple[Part, Part, Part]
 """A part of a volume (depth, height, width) that a window covers wholly or not at all."""
 
