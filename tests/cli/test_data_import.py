@@ -85,3 +85,38 @@ def test_studies(voxgraft: Verb, tmp_path: Path) -> None:
     code, _, told = voxgraft(*command, "--key", "ill")
     assert code == 2
     assert "column 'ill' ('0', '1') names a scan" in told
+
+
+def test_scans_with_masks(voxgraft: Verb, tmp_path: Path) -> None:
+    import numpy as np
+
+    from voxgraft.volumes import Affine, LabelMap, Volume, write_volume
+
+    affine = Affine.from_spacing((1.0, 1.0, 1.0))
+    for n, case in enumerate(("a", "b")):
+        for folder in ("img", "seg"):
+            (tmp_path / "d" / folder).mkdir(parents=True, exist_ok=True)
+        voxels = np.full((1, 2, 3, 4), n, dtype=np.float32)
+        voxels[0, 0, 0, 0] = 9
+        write_volume(Volume(voxels, affine), tmp_path / "d" / "img" / f"{case}.nii.gz")
+        labels = np.ones((2, 3, 4), dtype=np.uint8)
+        write_volume(LabelMap(labels, affine), tmp_path / "d" / "seg" / f"{case}.nii.gz")
+    out = tmp_path / "out"
+    command = ("data", "import", "masks", tmp_path / "d", "--out", out)
+    patterns = ("--images", "img/{case}.nii.gz", "--masks", "seg/{case}.nii.gz")
+    code, said, told = voxgraft(*command, *patterns, "--labels", "Liver=1")
+    assert (code, said) == (0, f"{out / 'table.csv'}\n")
+    assert told.endswith("2 cases of 2 patients, 1 structure(s)\n")
+    code, said, _ = voxgraft("data", "check", out / "table.csv")
+    assert (code, said) == (0, "")
+    code, _, told = voxgraft(*command, *patterns)
+    assert code == 2
+    assert "masks are label maps. Say what values mean" in told
+    labels[0] = 2
+    write_volume(LabelMap(labels, affine), tmp_path / "d" / "seg" / "b.nii.gz")
+    code, said, _ = voxgraft("data", "check", out / "table.csv")
+    assert code == 1
+    assert "holds value 2 in 12 voxels" in said
+    code, _, told = voxgraft("data", "import", "msd", tmp_path / "d", "--out", out)
+    assert code == 2
+    assert "dataset.json: cannot be read" in told

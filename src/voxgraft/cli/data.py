@@ -9,6 +9,7 @@ from typing import Literal
 
 import typer
 
+from voxgraft.cli.data_masks import VERBS
 from voxgraft.cli.output import JSON_OPTION, emit_json, emit_table, say
 
 app = typer.Typer(help="Tables of cases: check, split, import.", no_args_is_help=True)
@@ -88,6 +89,8 @@ def split(
 
 import_app = typer.Typer(help="Make a table from a known layout.", no_args_is_help=True)
 app.add_typer(import_app, name="import")
+for _name, _verb in VERBS.items():
+    import_app.command(_name)(_verb)
 
 
 @import_app.command("lidc")

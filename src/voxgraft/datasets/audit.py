@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from voxgraft.datasets.masks_audit import look_at_masks
 from voxgraft.datasets.slice_audit import look_at_slice_labels
 from voxgraft.datasets.strata import patient_strata
 from voxgraft.datasets.table import SPLITS, Table
@@ -75,6 +76,12 @@ def check_table(
     found += [
         Fault("slice_labels", where, message, "notice" if is_notice else "fault")
         for where, message, is_notice in look_at_slice_labels(table, target, depths)
+    ]
+    found += [
+        Fault(kind, where, message, "notice" if is_notice else "fault")
+        for kind, where, message, is_notice in look_at_masks(
+            table, read_voxels=read_voxels, jobs=jobs
+        )
     ]
     return sorted(found, key=lambda fault: fault.severity == "notice")
 

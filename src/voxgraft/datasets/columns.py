@@ -12,7 +12,7 @@ import pandas as pd
 
 REQUIRED = ("case_id", "patient_id", "image")
 """Columns that every table has."""
-TEXT = (*REQUIRED, "site", "split", "slice_labels")
+TEXT = (*REQUIRED, "site", "split", "slice_labels", "masks", "structures", "annotated")
 """Columns that stay text, whatever they look like: ``001`` is not 1."""
 MISSING = ("", "NA", "N/A", "n/a", "NaN", "nan", "<NA>")
 """Cells that mean "not known" outside the text columns. ``None`` is text: it may be a class."""

@@ -24,6 +24,8 @@ from voxgraft.files import atomic_path
 
 SPLITS = ("train", "validation", "test")
 """Names that the column ``split`` may hold."""
+PATHS = ("image", "masks", "slice_labels", "structures")
+"""Columns that hold paths, relative to the table's folder."""
 _SUFFIXES = (".csv", ".tsv", ".parquet")
 _PARQUET_DAMAGE = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
 _SEPARATORS = {".csv": ",;\t", ".tsv": "\t,;"}
@@ -40,7 +42,8 @@ class Table:
 
     Attributes:
         frame: One row a case. ``case_id``, ``patient_id``, ``image`` and, where present, ``site``,
-            ``split`` and ``slice_labels`` are text; other columns keep their type.
+            ``split``, ``slice_labels``, ``masks``, ``structures`` and ``annotated`` are text;
+            other columns keep their type.
         root: Folder at which relative image paths start.
         path: File that the table was read from, if any.
     """
@@ -190,8 +193,9 @@ def read_table(path: Path | str) -> Table:
 def write_table(table: Table, path: Path | str) -> Table:
     """Write a table as CSV, TSV or Parquet, by the suffix; whole or not at all.
 
-    Relative paths in ``image`` and ``slice_labels`` are rewritten so that they lead to the same
-    files from the new place.
+    Relative paths in ``image``, ``masks`` and the columns of sidecars are rewritten so that they
+    lead to the same files from the new place. A table with masks that moves away from its
+    ``structures.json`` names it in a column from then on.
 
     Returns:
         The table as it stands in the file.
@@ -206,11 +210,12 @@ def write_table(table: Table, path: Path | str) -> Table:
             f"{path}: unknown suffix {path.suffix!r}; expected one of {', '.join(_SUFFIXES)}."
         )
     root = path.parent.resolve()
-    paths = [name for name in ("image", "slice_labels") if name in table.frame]
-    moved = {
-        name: [_relocated(cell, table.root, root) for cell in table.frame[name]] for name in paths
-    }
-    written = Table(table.frame.assign(**moved), root, path)
+    frame = table.frame
+    if "masks" in frame and "structures" not in frame and table.root.resolve() != root:
+        frame = frame.assign(structures="structures.json")
+    paths = [name for name in PATHS if name in frame]
+    moved = {name: [_relocated(cell, table.root, root) for cell in frame[name]] for name in paths}
+    written = Table(frame.assign(**moved), root, path)
     try:
         with atomic_path(path) as temporary:
             if suffix == ".parquet":
