@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -33,7 +33,7 @@ from voxgraft.grafting import (
     save_graft,
 )
 from voxgraft.grafting import inspect_file as inspect
-from voxgraft.inference import Evaluation, load_trained
+from voxgraft.inference import Evaluation, ExplainedScan, explain_scan, load_trained
 from voxgraft.inference import evaluate as _evaluate
 from voxgraft.inference import predict as _predict
 from voxgraft.models import MODELS, build_encoder
@@ -65,6 +65,7 @@ __all__ = [
     "check_table",
     "compare",
     "evaluate",
+    "explain",
     "finetune",
     "from_pretrained",
     "graft",
@@ -171,6 +172,32 @@ def predict(run: TrainedRun | str | Path, scans: Sequence[str | Path]) -> pd.Dat
     """
     trained = run if isinstance(run, TrainedRun) else load_run(run)
     return _predict(trained, [Path(scan) for scan in scans])
+
+
+def explain(
+    run: TrainedRun | str | Path,
+    scan: str | Path,
+    *,
+    output: str | None = None,
+    method: Literal["grad_cam", "occlusion"] = "grad_cam",
+) -> ExplainedScan:
+    """Say why a run scores a scan as it does; ``voxgraft predict --explain``.
+
+    Args:
+        run: A trained run, or its folder.
+        scan: A file or DICOM folder.
+        output: The class or label to explain; None takes the likeliest (of two, the second).
+        method: Grad-CAM, or occlusion, which goes for any network and takes longer.
+
+    Returns:
+        ``.heat`` on the scan's own grid, ``.slices`` (a table), ``.explanation``.
+
+    Raises:
+        VolumeError: If the scan cannot be read.
+        InferenceError: If the network has no map for Grad-CAM, or no such output.
+    """
+    trained = run if isinstance(run, TrainedRun) else load_run(run)
+    return explain_scan(trained, Path(scan), output=output, method=method)
 
 
 def evaluate(run: TrainedRun | str | Path, table: Table | str | Path) -> Evaluation:

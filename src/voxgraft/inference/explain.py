@@ -139,6 +139,11 @@ def explain(
     given = torch.from_numpy(np.ascontiguousarray(parts, np.float32)).to(network.input_mean.device)
     with torch.no_grad():
         vectors = network.forward_pooled(given)
+    if not bool(torch.isfinite(vectors).all()):
+        raise InferenceError(
+            f"the run in {run.folder} makes values of this study that are not finite: there is "
+            "nothing to explain. See whether the scan's intensities are sensible."
+        )
     study, alone, attention, directions = _scores(run, vectors, output)
     size: Size3 = (given.shape[2], given.shape[3], given.shape[4])
     cam = GradCam(network, size) if method == "grad_cam" else None
@@ -156,11 +161,6 @@ def explain(
         seen[inside] += 1
     total /= np.maximum(seen, 1)
     highest = float(total.max())
-    if not np.isfinite(highest):
-        raise InferenceError(
-            f"the heat of the run in {run.folder} on this study is not finite: the network's "
-            "values overflow. See whether its predictions are sensible."
-        )
     weights = [None] * len(starts) if attention is None else attention.tolist()
     return Explanation(
         heat=total / highest if highest > 0 else total,
