@@ -17,8 +17,10 @@ import torch
 import yaml
 
 import voxgraft as vg
+from voxgraft.comparison.explained import Explainer
 from voxgraft.datasets import Table
 from voxgraft.errors import RecipeError, RunError, VolumeError
+from voxgraft.volumes import Affine
 from voxgraft.weights import read_state_dict
 
 COMMAND = [sys.executable, "-m", "voxgraft.cli.main"]
@@ -202,6 +204,33 @@ def test_evaluation_is_by_site_and_equals_the_runs_own(table: Table, finished: P
     assert rows["value"].iloc[0] == pytest.approx(expected, abs=0.02)
     assert rows["low"].iloc[0] <= rows["value"].iloc[0] <= rows["high"].iloc[0]
     assert rows["n_cases"].iloc[0] == (cases["split"] == "test").sum()
+
+
+def test_the_examples_are_explained_by_a_run_of_the_shown_start(finished: Path) -> None:
+    comparison = json.loads((finished / "comparison.json").read_text())
+    for example in comparison["examples"]:
+        heat = example["heat"]
+        assert heat["run"] in {row["id"] for row in comparison["runs"]}
+        assert heat["train_size"] == comparison["sizes"][-1]
+        frame = pd.read_parquet(finished / "runs" / heat["run"] / "predictions.parquet")
+        known = frame[frame["case_id"] == example["case_id"]]["score_0"].iloc[0]
+        assert heat["score"] == pytest.approx(known, abs=2e-3)
+        with np.load(finished / example["file"]) as content:
+            assert content["planes"].tolist() == ["axial", "coronal", "sagittal"]
+            for number in range(3):
+                assert content[f"plane{number}"].shape == content[f"heat{number}"].shape == (8, 8)
+            assert content["slice_heat"].max() in (0.0, 1.0)
+    page = (finished / "report.html").read_text()
+    assert "no proof of a cause" in page
+    assert "shown without heat" not in page
+
+
+def test_without_kept_weights_the_reason_is_told(finished: Path, tmp_path: Path) -> None:
+    rows = json.loads((finished / "comparison.json").read_text())["runs"]
+    image, affine = np.zeros((1, 8, 8, 8), np.float32), Affine.from_spacing((1, 1, 1))
+    arrays, heat = Explainer(tmp_path, rows)(image, affine, pd.Series({"target_0": 0.0}))
+    assert arrays == {}
+    assert heat == {"reason": "no run of this start kept its weights"}
 
 
 def test_broken_scans_are_named_together_and_nothing_is_predicted(

@@ -61,10 +61,12 @@ def explain_to(
 
 def _title(run: TrainedRun, found: ExplainedScan, name: str) -> str:
     from voxgraft.inference import output_label
+    from voxgraft.reports.wording import short
 
     label = output_label(run.recipe.target, found.explanation.output)
     words = METHOD_WORDS[found.explanation.method]
-    return f"{name}: {label} {found.explanation.score:.3g}\n{words}, run {run.folder.name}"
+    score = f"{found.explanation.score:.3g}"
+    return f"{short(name, 48)}: {short(label)} {score}\n{words}, run {short(run.folder.name, 60)}"
 
 
 def _picture(run: TrainedRun, found: ExplainedScan) -> HeatPicture:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -33,7 +34,7 @@ _ACROSS: tuple[PlaneName, ...] = ("axial", "coronal", "sagittal")
 _SCORE = "#0072B2"
 _HEAT = "#D55E00"
 _WIDTH_INCHES = 5.4
-_TALLEST_INCHES = 2.4
+_FLATTEST_INCHES, _TALLEST_INCHES = 0.5, 2.4
 _STRIP_INCHES = 1.5
 
 
@@ -142,7 +143,11 @@ def write_heat_png(picture: HeatPicture, path: Path, title: str) -> None:
     with drawing(width, height + 0.2 * lines) as figure:
         figure.suptitle(title, fontsize=9, x=0.01, ha="left")
         _draw(figure, picture)
-        with atomic_path(path) as temporary:
+        with atomic_path(path) as temporary, warnings.catch_warnings():
+            # A file's name may have characters that the font lacks: they are drawn as boxes.
+            warnings.filterwarnings(
+                "ignore", message="Glyph .* missing from font", category=UserWarning
+            )
             figure.savefig(temporary, format="png", dpi=200, metadata={"Software": "Voxgraft"})
 
 
@@ -165,7 +170,9 @@ def _inches(picture: HeatPicture) -> tuple[float, float]:
     each = 0.89 * _WIDTH_INCHES / max(3, len(sizes))
     tallest = max(each * height / width for height, width in sizes)
     lines = max(plane.label.count("\n") + 1 for plane in picture.planes)
-    return _WIDTH_INCHES, 2 * min(tallest, _TALLEST_INCHES) + 0.17 * lines + 0.1 + _STRIP_INCHES
+    return _WIDTH_INCHES, 2 * min(
+        max(tallest, _FLATTEST_INCHES), _TALLEST_INCHES
+    ) + 0.17 * lines + 0.1 + _STRIP_INCHES
 
 
 def _draw(figure: Figure, picture: HeatPicture) -> None:
@@ -231,7 +238,7 @@ def _strip(axes: Any, picture: HeatPicture) -> None:
     axes.set_yticks([0, HALF, 1])
     axes.set_ylabel("heat", fontsize=8, color=_HEAT)
     axes.set_xlabel("position, feet to head (mm)", fontsize=8)
-    if len(place) > 1:
+    if place.max() > place.min():
         half = abs(place[1] - place[0]) / 2
         axes.set_xlim(place.min() - half, place.max() + half)
     for plane in picture.planes:
@@ -254,7 +261,7 @@ def _strip(axes: Any, picture: HeatPicture) -> None:
     if picture.attention is not None:
         side.plot(
             place,
-            picture.attention / picture.attention.max(),
+            picture.attention / max(float(picture.attention.max()), 1e-12),
             color=GRAY,
             lw=1.1,
             ls=(0, (3, 1.5)),
