@@ -157,16 +157,8 @@ def segment_multilabel(
 def _largest(values: Tensor) -> tuple[Tensor, Tensor]:
     """Return the class of the largest value of each voxel, and that value."""
     dtype = torch.uint8 if len(values) <= 256 else torch.int16
-    if values.device.type != "cpu":
-        best, largest = values.max(0)
-        return largest.to(dtype), best
-    # One class after another: PyTorch's own is slow on the CPU where classes are far apart.
-    best = values[0].clone()
-    largest = torch.zeros(best.shape, dtype=dtype)
-    for index, one in enumerate(values[1:], start=1):
-        largest.masked_fill_(one > best, index)
-        torch.maximum(best, one, out=best)
-    return largest, best
+    best, largest = values.max(0)
+    return largest.to(dtype), best
 
 
 def _limits(threshold: float | Sequence[float], classes: int) -> list[float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -61,13 +60,21 @@ class WindowBuffer:
             values: Of its voxels, on the buffer's device and in its precision.
         """
         for cell in step.cells:
-            sums, weights = self._cell(cell)
             inside = tuple(
                 slice(low - start, high - start)
                 for (low, high), start in zip(cell, step.start, strict=True)
             )
-            sums.addcmul_(values[(slice(None), *inside)], self._factors[inside])
-            weights += self._weights[inside]
+            own, factors = values[(slice(None), *inside)], self._factors[inside]
+            if cell in self._live:
+                sums, weights = self._live[cell]
+                sums.addcmul_(own, factors)
+                weights += self._weights[inside]
+            else:  # contiguous, whatever the network's memory layout
+                shape = (self._channels, *factors.shape)
+                sums = torch.mul(own, factors, out=factors.new_empty(shape))
+                self._live[cell] = sums, self._weights[inside].clone()
+                self._held += factors.numel()
+                self.peak_voxels = max(self.peak_voxels, self._held)
 
     def done(
         self,
@@ -84,9 +91,13 @@ class WindowBuffer:
             means: False leaves sums as they are where there is no head.
         """
         for cell in step.done:
-            sums, weights = self._cell(cell)
-            del self._live[cell]
-            self._held -= weights.numel()
+            if cell in self._live:
+                sums, weights = self._live.pop(cell)
+                self._held -= weights.numel()
+            else:  # every window was skipped
+                shape = [high - low for low, high in cell]
+                sums = self._weights.new_zeros(self._channels, *shape)
+                weights = self._weights.new_zeros(shape)
             slices = max(1, _BLOCK_VOXELS // weights[0].numel())
             for first in range(0, sums.shape[1], slices):
                 values, weight = sums[:, first : first + slices], weights[first : first + slices]
@@ -97,14 +108,3 @@ class WindowBuffer:
                 depth = cell[0][0] + first
                 place = (slice(depth, depth + len(weight)), slice(*cell[1]), slice(*cell[2]))
                 yield Block(values, weight, place)
-
-    def _cell(self, cell: Cell) -> tuple[Tensor, Tensor]:
-        if cell not in self._live:
-            shape = [high - low for low, high in cell]
-            self._live[cell] = (
-                self._weights.new_zeros(self._channels, *shape),
-                self._weights.new_zeros(shape),
-            )
-            self._held += math.prod(shape)
-            self.peak_voxels = max(self.peak_voxels, self._held)
-        return self._live[cell]
