@@ -113,7 +113,7 @@ def test_a_network_for_larger_volumes_is_refused_before_anything_trains(
     with pytest.raises(RecipeError) as caught:
         vg.compare(_plan(str(table.path), starts=starts), folder, jobs=1)
     text = str(caught.value)
-    assert "the smallest volume (or crop) is 16×16×16 voxels, too small" in text
+    assert "the smallest volume (or crop) has 16×16×16" in text
     assert "convnext_atto_3d needs at least 32×32×32 voxels" in text
     assert "plain_resnet10_3d" not in text
     assert not (folder / "runs").exists()
