@@ -168,6 +168,11 @@ def test_slices_that_tell_are_apart() -> None:
     assert found.telling_slices() == (11, 30)
     heat[15] = 0.7
     assert found.telling_slices() == (11, 15, 30)
+    windows = tuple(SeenWindow(first, score, None) for first, score in ((0, 0.2), (20, 0.9)))
+    seen = dataclasses.replace(found, windowed=True, window_slices=20, windows=windows)
+    assert seen.telling_slices() == (30, 11, 15)  # first in the window with the larger score
+    weighed = tuple(window._replace(attention=0.5) for window in windows)
+    assert dataclasses.replace(seen, windows=weighed).telling_slices() == (11, 15, 30)
     none = dataclasses.replace(found, heat=np.zeros_like(heat))
     assert none.telling_slices() == (20,)
     assert [plane.at for plane in telling_planes(none, np.zeros((1, 40, 2, 2)))] == [20, 1, 1]

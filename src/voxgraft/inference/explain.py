@@ -77,16 +77,22 @@ class Explanation:
         return np.asarray(self.heat.max(axis=(1, 2)))
 
     def telling_slices(self, most: int = 3) -> tuple[int, ...]:
-        """Return the slices with the most heat, the first one first, not next to each other.
+        """Return the slices to look at, not next to each other: a tenth of the study apart.
 
-        Two of them are at least a tenth of the study apart. Without any heat it is the middle one.
+        First the hottest slice of the window with the largest score, as windows have heat too that
+        the study's score leaves out; then the hottest slices elsewhere. With attention, and of a
+        study seen whole, simply the hottest ones. Without any heat it is the middle slice.
         """
         heat = self.slice_heat
         if not heat.max() > 0:
             return (len(heat) // 2,)
+        order = np.argsort(-heat, kind="stable").tolist()
+        if self.windowed and self.windows[0].attention is None:
+            first = max(self.windows, key=lambda window: window.score).first_slice
+            order = [at for at in order if first <= at < first + self.window_slices][:1] + order
         apart = max(1, len(heat) // 10)
         chosen: list[int] = []
-        for place in np.argsort(-heat, kind="stable").tolist():
+        for place in order:
             if all(abs(place - other) >= apart for other in chosen) and heat[place] > 0:
                 chosen.append(place)
         return tuple(chosen[:most])

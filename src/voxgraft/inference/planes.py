@@ -32,9 +32,9 @@ def telling_planes(
 ) -> tuple[Plane, ...]:
     """Choose the planes to show.
 
-    Of a study seen through windows these are the axial slices with the most heat, which are not
-    next to each other; of a study seen whole, the three planes through its hottest voxel. A study
-    without any heat is cut in its middle.
+    Of a study seen through windows these are axial slices, see
+    :meth:`~voxgraft.inference.explain.Explanation.telling_slices`; of a study seen whole, the three
+    planes through its hottest voxel. A study without any heat is cut in its middle.
 
     Args:
         found: Its explanation.

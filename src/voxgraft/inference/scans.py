@@ -174,11 +174,11 @@ def _slices(scan: Volume, prepared: Volume, found: Explanation, heat: Volume) ->
         inside = prepared.affine.to_index(scan.affine.to_world(centers))[:, 0]
         thick = abs((prepared.affine.inverse @ scan.affine.matrix)[0, 0])
         stored = np.arange(prepared.shape[0])
-        own = found.slice_attention
+        profile, own = found.slice_profile, found.slice_attention
         for place, center in enumerate(inside):
             held = np.abs(stored - center) <= max(0.5, thick / 2) + 1e-6
             if held.any():
-                score[place] = found.slice_profile[held].max()
+                score[place] = profile[held].max()
                 attention[place] = np.nan if own is None else own[held].max()
     frame["score"], frame["attention"] = score, attention
     frame["heat"] = heat.voxels[0].max(axis=(1, 2))
