@@ -96,8 +96,8 @@ def _overlaps(module: nn.Module) -> bool:
         return False
     kernels = kernel if isinstance(kernel, tuple) else (kernel,)
     strides = stride if isinstance(stride, tuple) else (stride,)
-    pairs = zip(itertools.cycle(kernels), strides, strict=False)
-    return any(step > 1 and wide != step for wide, step in pairs)
+    wides = kernels * len(strides) if len(kernels) == 1 else kernels
+    return any(step > 1 and wide != step for wide, step in zip(wides, strides, strict=True))
 
 
 def _measured(
