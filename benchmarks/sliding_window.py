@@ -21,8 +21,8 @@ import time
 import torch
 from torch import Tensor, nn
 
-from voxgraft.inference.scan_labels import segment_label_map
-from voxgraft.inference.sliding_window import Sliding
+from voxgraft.sliding.scan_labels import segment_label_map
+from voxgraft.sliding.sliding_window import Sliding
 from voxgraft.models import SegmentationNetwork
 
 WINDOW = (96, 96, 96)

@@ -176,7 +176,7 @@ def _values(table: Table, target: Target) -> Iterator[Fault]:
 
 
 def _classes(table: Table, target: Target) -> Iterator[Fault]:
-    if target.kind == "regression":
+    if target.kind in ("regression", "segmentation"):
         return
     names = target.columns if target.kind == "multilabel" else target.classes
     sides: list[str | None] = [name for name in SPLITS if name in table.splits]
@@ -239,7 +239,9 @@ def _doubles(
     for row, look in enumerate(looks):
         if look.sha256:
             groups.setdefault(look.sha256, []).append(row)
-    labels = None if target is None else target.encode_known(table.frame)[0]
+    labels = None
+    if target is not None and target.kind != "segmentation":
+        labels = target.encode_known(table.frame)[0]
     for rows in groups.values():
         if len(rows) < 2:
             continue

@@ -15,17 +15,21 @@ them; empty, all are. What a case does not annotate is unknown there, never back
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from jaxtyping import Bool
+
 from voxgraft.datasets.structures import is_name
 from voxgraft.datasets.table import Table
+from voxgraft.datasets.target import MASKS
 from voxgraft.errors import TableError, raise_faults
 from voxgraft.files import read_json, write_json
 
-MASKS, STRUCTURES, ANNOTATED = "masks", "structures", "annotated"
+STRUCTURES, ANNOTATED = "structures", "annotated"
 """Columns of a table of scans with masks."""
 FILE = "structures.json"
 """What the file is called where the table has no column ``structures``."""
@@ -196,6 +200,28 @@ def case_masks(table: Table) -> dict[str, CaseMasks]:
             f"them ({shown}).",
         )
     return found
+
+
+def known_structures(table: Table, names: Sequence[str]) -> Bool[np.ndarray, "n k"]:
+    """Return which of some structures each case of a table annotates.
+
+    Args:
+        table: Scans with masks.
+        names: Structures.
+
+    Raises:
+        TableError: If the masks cannot be used, or a structure is annotated nowhere.
+    """
+    found = case_masks(table)
+    known = np.array([[name in found[case].annotated for name in names] for case in table.case_ids])
+    absent = [repr(name) for place, name in enumerate(names) if not known[:, place].any()]
+    if absent:
+        where = "the table" if table.path is None else str(table.path)
+        raise TableError(
+            f"{where}: no case annotates {', '.join(absent)}; annotated are "
+            f"{', '.join(structure_names(table))}. Name structures of the table."
+        )
+    return known
 
 
 def structure_files(table: Table) -> dict[str, Path]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Integer
 
-from voxgraft.datasets.mask_classes import MASKS, CaseMasks, case_masks
+from voxgraft.datasets.mask_classes import CaseMasks, case_masks
 from voxgraft.datasets.mask_files import (
     Grid,
     count_beyond,
@@ -22,6 +22,7 @@ from voxgraft.datasets.mask_files import (
     shown_counts,
 )
 from voxgraft.datasets.table import Table
+from voxgraft.datasets.target import MASKS
 from voxgraft.errors import TableError, VolumeError
 from voxgraft.volumes import SCAN_SUFFIXES, MissingScanError, read_header
 

@@ -50,12 +50,12 @@ def patient_strata(frame: pd.DataFrame, target: Target | None, purpose: str, see
 
     Args:
         frame: Rows of a table.
-        target: What to balance; None puts all patients into one stratum.
+        target: What to balance; None, or a segmentation, puts all patients into one stratum.
         purpose: Salt of the draw, so that splits and subsets are drawn apart.
         seed: Seed of the draw.
     """
     patients = sorted(set(frame["patient_id"]), key=lambda name: draw_key(purpose, seed, name))
-    if target is None:
+    if target is None or target.kind == "segmentation":
         return Strata({"all": patients}, {name: frozenset() for name in patients})
     values, _ = target.encode_known(frame)
     rows: dict[str, list[int]] = {name: [] for name in patients}

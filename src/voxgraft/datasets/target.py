@@ -23,7 +23,10 @@ from voxgraft.datasets.target_rules import (
 from voxgraft.errors import TableError, raise_faults
 from voxgraft.types import Json
 
-Kind = Literal["binary", "multiclass", "multilabel", "regression"]
+MASKS = "masks"
+"""Column of a table with the masks of each case, and of a segmentation's target."""
+
+Kind = Literal["binary", "multiclass", "multilabel", "regression", "segmentation"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +34,13 @@ class Target:
     """What is to be predicted of a case.
 
     Attributes:
-        kind: ``"binary"``, ``"multiclass"``, ``"multilabel"`` or ``"regression"``.
-        columns: Column of the table; for multilabel, one column a label.
+        kind: ``"binary"``, ``"multiclass"``, ``"multilabel"``, ``"regression"`` or
+            ``"segmentation"``.
+        columns: Column of the table; for multilabel, one column a label; for segmentation,
+            ``masks``.
         classes: Names in order, as text. Binary: (negative, positive); multilabel: the values
-            that mean (absent, present); regression: none.
+            that mean (absent, present); regression: none; segmentation: the structures, without
+            background.
         unit: Unit of a regression target (``"years"``).
     """
 
@@ -57,13 +63,23 @@ class Target:
                 f"a {self.kind} target has one column, found {', '.join(self.columns)}. "
                 "Several columns of 0/1 are a multilabel target."
             )
+        if self.kind == "segmentation" and self.columns != (MASKS,):
+            raise TableError(
+                f"a segmentation target has the column {MASKS!r}, found {self.columns[0]!r}. "
+                "Name the structures as its classes."
+            )
         self._check_classes()
 
     def _check_classes(self) -> None:
         count = len(self.classes)
         wanted = {"binary": count == 2, "multilabel": count == 2, "regression": count == 0}
+        wanted["segmentation"] = count >= 1
         if not wanted.get(self.kind, count >= 2):
-            expected = {"multiclass": "two or more", "regression": "none"}.get(self.kind, "two")
+            expected = {
+                "multiclass": "two or more",
+                "regression": "none",
+                "segmentation": "one or more",
+            }.get(self.kind, "two")
             raise TableError(
                 f"a {self.kind} target over {', '.join(self.columns)} has {count} classes "
                 f"{self.classes}; expected {expected}. Name all classes, in order."
@@ -100,6 +116,13 @@ class Target:
         """
         names = (columns,) if isinstance(columns, str) else tuple(columns)
         require_columns(frame, names)
+        if kind == "segmentation" or (kind is None and names == (MASKS,)):
+            if not classes:
+                raise TableError(
+                    "a segmentation's classes are names of structures, which the rows do not hold. "
+                    "Name them (structure_names lists those of a table)."
+                )
+            return cls(kind="segmentation", columns=names, classes=tuple(classes))
         if kind is not None and kind not in get_args(Kind):
             raise TableError(
                 f"target kind is {kind!r}; expected one of {', '.join(get_args(Kind))}."
@@ -142,6 +165,8 @@ class Target:
             return f"binary {names}: {self.classes[1]!r} (positive) against {self.classes[0]!r}"
         if self.kind == "multiclass":
             return f"multiclass {names}: {', '.join(map(repr, self.classes))}"
+        if self.kind == "segmentation":
+            return f"segmentation of {', '.join(self.classes)}"
         if self.kind == "multilabel":
             return f"multilabel {names}: {self.classes[1]!r} means present"
         return f"regression {names}{f' ({self.unit})' if self.unit else ''}"
@@ -157,8 +182,14 @@ class Target:
             (n, columns) of 0 and 1 for multilabel.
 
         Raises:
-            TableError: If a value is missing, not a number, or no class; all cases are named.
+            TableError: If a value is missing, not a number, or no class; all cases are named. Or
+                if the target is a segmentation, whose masks are no numbers.
         """
+        if self.kind == "segmentation":
+            raise TableError(
+                "a segmentation's target is masks, not numbers of a case. Read them with "
+                "read_masks; known_structures says which structures each case annotates."
+            )
         require_columns(frame, self.columns)
         values, faults = self.encode_known(frame)
         if faults:
@@ -174,7 +205,13 @@ class Target:
     def encode_known(
         self, frame: pd.DataFrame
     ) -> tuple[Float[np.ndarray, "n k"], list[tuple[int, str]]]:
-        """Return targets, NaN where they cannot be used, and (row, reason) for each of those."""
+        """Return targets, NaN where they cannot be used, and (row, reason) for each of those.
+
+        A segmentation has a row of NaN for each case, and no reasons: ``check_table`` looks at
+        the masks themselves.
+        """
+        if self.kind == "segmentation":
+            return np.full((len(frame), 1), math.nan), []
         values = np.full((len(frame), len(self.columns)), math.nan)
         faults: list[tuple[int, str]] = []
         index = {name: float(position) for position, name in enumerate(self.classes)}

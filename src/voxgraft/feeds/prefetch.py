@@ -29,6 +29,10 @@ class Batch(NamedTuple):
     """(B, K), float32."""
     bags: Tensor | None = None
     """(M,), int64: which of the B studies each image belongs to; None where M is B."""
+    labels: Tensor | None = None
+    """(B, L, D, H, W), int16: of segmentations, the class of each voxel in L layers (one where no
+    structures overlap): 0 is none of the layer's, k + 1 is class k of the target, -1 in the first
+    layer is unknown. ``targets`` is then (B, K): 1 for the classes that a case annotates."""
 
 
 class Feed:

@@ -21,12 +21,14 @@ from voxgraft.recipes.sections import (
     set_path,
     write_yaml,
 )
+from voxgraft.recipes.segmentation import SegmentationSettings
 from voxgraft.recipes.task import TaskSettings
 
 __all__ = [
     "Faults",
     "ModelSettings",
     "Recipe",
+    "SegmentationSettings",
     "StartSettings",
     "TaskSettings",
     "check_keys",

@@ -18,6 +18,7 @@ from voxgraft.recipes.sections import (
     read_yaml,
     write_yaml,
 )
+from voxgraft.recipes.segmentation import SegmentationSettings
 from voxgraft.recipes.task import TaskSettings
 from voxgraft.training import Adapt, Optimization
 from voxgraft.transforms import Augmentation, Preprocessing
@@ -53,6 +54,9 @@ class StartSettings:
     """Keep BatchNorm, or exchange it for group or instance normalization."""
     adapt: Adapt = field(default_factory=Adapt)
     """What of the network is trained, and how."""
+    parts: Literal["encoder", "decoder", "all"] = "decoder"
+    """What of the source a segmentation takes: the encoder alone; the decoder too, where the
+    network has the same; or all, with the head of each class that the source has by name."""
     description: str = ""
 
 
@@ -83,6 +87,8 @@ class Recipe:
     """Random training crops (depth, height, width); None trains on whole volumes."""
     windows: Windows | None = None
     """Windows that studies are seen through; None sees whole volumes (or crops in training)."""
+    segmentation: SegmentationSettings | None = None
+    """How structures are segmented, where the target is a segmentation."""
     clips: Clips | None = None
     """The table's images are videos, of which the network sees clips; nothing is preprocessed."""
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
@@ -97,7 +103,7 @@ class Recipe:
         plain = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         plain["target"] = dataclasses.asdict(self.target)
         plain["preprocessing"] = self.preprocessing.to_dict()
-        for name in ("windows", "clips"):
+        for name in ("windows", "clips", "segmentation"):
             plain[name] = None if plain[name] is None else dataclasses.asdict(plain[name])
         for name in ("augmentation", "model", "start", "optimization", "task"):
             plain[name] = dataclasses.asdict(plain[name])
@@ -149,6 +155,10 @@ def recipe_from_dict(data: Json, where: str) -> Recipe:
     }
     if data.get("windows") is not None:
         values["windows"] = read_section(Windows, data["windows"], "windows", faults)
+    if data.get("segmentation") is not None:
+        values["segmentation"] = read_section(
+            SegmentationSettings, data["segmentation"], "segmentation", faults
+        )
     if data.get("clips") is not None:
         values["clips"] = read_section(Clips, data["clips"], "clips", faults)
         for name in ("windows", "crop_size_voxels"):
@@ -181,6 +191,7 @@ _RECIPE_TYPES: dict[str, Any] = {
     "score_splits": tuple[str, ...],
     "crop_size_voxels": Size3 | None,
     "windows": Windows | None,
+    "segmentation": SegmentationSettings | None,
     "clips": Clips | None,
     "memory_format": Literal["auto", "contiguous", "channels_last"],
     "save_weights": bool,

@@ -12,12 +12,12 @@ from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
 from voxgraft.errors import InferenceError
-from voxgraft.inference.scan_labels import scores, segment_label_map, segment_multilabel
-from voxgraft.inference.sliding_window import Sliding, done_blocks, sliding_window
-from voxgraft.inference.window_buffer import WindowBuffer
-from voxgraft.inference.window_plan import plan_windows
-from voxgraft.inference.window_weights import window_weights
 from voxgraft.models import build_segmentation
+from voxgraft.sliding.scan_labels import scores, segment_label_map, segment_multilabel
+from voxgraft.sliding.sliding_window import Sliding, done_blocks, sliding_window
+from voxgraft.sliding.window_buffer import WindowBuffer
+from voxgraft.sliding.window_plan import plan_windows
+from voxgraft.sliding.window_weights import window_weights
 
 
 def small_network(outputs: int = 3, channels: int = 1) -> nn.Module:

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from voxgraft.errors import InferenceError, raise_faults
-from voxgraft.inference.window_buffer import Block, Place, WindowBuffer
-from voxgraft.inference.window_plan import Step, WindowPlan, plan_windows
-from voxgraft.inference.window_weights import window_weights
 from voxgraft.models import SegmentationNetwork
+from voxgraft.sliding.window_buffer import Block, Place, WindowBuffer
+from voxgraft.sliding.window_plan import Step, WindowPlan, plan_windows
+from voxgraft.sliding.window_weights import window_weights
 from voxgraft.types import Size3
 
 Predictor = Callable[[Float[Tensor, "b c d h w"]], Float[Tensor, "b k d h w"]]

@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float, Integer, UInt8
 from torch import Tensor
 
 from voxgraft.errors import InferenceError
-from voxgraft.inference.sliding_window import Predictor, Sliding, done_blocks, sliding_window
-from voxgraft.inference.window_buffer import Place
+from voxgraft.sliding.sliding_window import Predictor, Sliding, done_blocks, sliding_window
+from voxgraft.sliding.window_buffer import Place
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from voxgraft.inference.window_plan import Cell, Step
+from voxgraft.sliding.window_plan import Cell, Step
 
 Place = tuple[slice, slice, slice]
 """Where in a volume a block stands, along (depth, height, width)."""

@@ -1,0 +1,18 @@
+"""A segmentation network over whole scans, window by window, in bounded memory."""
+
+from voxgraft.sliding.scan_labels import (
+    PackedMasks,
+    scores,
+    segment_label_map,
+    segment_multilabel,
+)
+from voxgraft.sliding.sliding_window import Sliding, sliding_window
+
+__all__ = [
+    "PackedMasks",
+    "Sliding",
+    "scores",
+    "segment_label_map",
+    "segment_multilabel",
+    "sliding_window",
+]
