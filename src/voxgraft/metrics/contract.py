@@ -58,8 +58,8 @@ def named_positions(bad: NDArray[np.bool_]) -> str:
     return shown + (f" and {rest} more" if rest > 0 else "")
 
 
-def numbers(values: ArrayLike, what: str) -> Floats:
-    """Return ``values`` as float64, one or two axes, all finite.
+def numbers(values: ArrayLike, what: str, *, undefined: bool = False) -> Floats:
+    """Return ``values`` as float64, one or two axes, all finite; with ``undefined`` NaN is legal.
 
     Raises:
         MetricError: If they are not numbers, have another number of axes, or some are not finite.
@@ -73,10 +73,11 @@ def numbers(values: ArrayLike, what: str) -> Floats:
         ) from error
     if array.ndim not in (1, 2):
         raise MetricError(f"{what} has shape {array.shape}; expected (cases,) or (cases, columns).")
-    bad = ~np.isfinite(array)
+    bad = np.isinf(array) if undefined else ~np.isfinite(array)
     if bad.any():
         raise MetricError(
-            f"{what} is NaN or infinite at positions {named_positions(bad)}. "
+            f"{what} is {'infinite' if undefined else 'NaN or infinite'} at positions "
+            f"{named_positions(bad)}. "
             "A diverged run cannot be scored: list it as diverged instead of scoring it."
         )
     return array

@@ -50,10 +50,16 @@ def by_patient(
 
     Raises:
         MetricError: If shapes differ, a score is NaN, ``aggregate`` is unknown or is ``"max"`` for
-            regression, or cases of one patient are of different classes (multiclass).
+            regression, cases of one patient are of different classes (multiclass), or the kind is
+            ``segmentation``, whose scores may be undefined.
     """
     if kind not in KINDS:
         raise MetricError(f"kind is {kind!r}; expected one of {', '.join(KINDS)}.")
+    if kind == "segmentation":
+        raise MetricError(
+            "scores of structures are not pooled by patient: some are undefined. Score the cases; "
+            "intervals resample patients either way."
+        )
     if aggregate not in ("mean", "max"):
         raise MetricError(f"aggregate is {aggregate!r}; expected 'mean' or 'max'.")
     if aggregate == "max" and kind == "regression":

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from voxgraft.errors import MetricError
-from voxgraft.metrics import calibration, decisions, macro, ranking, regression
+from voxgraft.metrics import calibration, decisions, macro, ranking, regression, structures
 from voxgraft.metrics.contract import Array, Floats, MetricFunction, numbers
 
-Kind = Literal["binary", "multiclass", "multilabel", "regression"]
-KINDS: tuple[Kind, ...] = ("binary", "multiclass", "multilabel", "regression")
+Kind = Literal["binary", "multiclass", "multilabel", "regression", "segmentation"]
+KINDS: tuple[Kind, ...] = ("binary", "multiclass", "multilabel", "regression", "segmentation")
 
 
 @dataclass(frozen=True)
@@ -246,6 +246,18 @@ def _all_metrics() -> dict[str, Metric]:
                 ("spearman", "Spearman rho", regression.spearman, True, (-1.0, 1.0), "", 0.0),
             )
         ),
+        *(
+            Metric(
+                name,
+                label,
+                {"segmentation": function},
+                higher,
+                "values",
+                bounds=bounds,
+                unit=unit,
+            )
+            for name, label, function, higher, bounds, unit in structures.LISTED
+        ),
     ]
     return {metric.name: metric for metric in listed}
 
@@ -260,8 +272,8 @@ def metric_names(kind: str) -> list[str]:
 
 
 def primary_metric(kind: str) -> Metric:
-    """Return the metric that decides for a kind of target: AUROC, or MAE for regression."""
-    return METRICS["mae" if kind == "regression" else "auroc"]
+    """Return the metric that decides for a kind: AUROC, MAE of a regression, Dice of structures."""
+    return METRICS[{"regression": "mae", "segmentation": "dice"}.get(kind, "auroc")]
 
 
 def get_metric(name: str) -> Metric:
@@ -319,8 +331,10 @@ def score_all(
     """Score predictions with every metric of their kind.
 
     Args:
-        kind: ``binary``, ``multiclass``, ``multilabel`` or ``regression``.
-        target: ``(n,)`` or ``(n, 1)``; ``(n, labels)`` for multilabel.
+        kind: ``binary``, ``multiclass``, ``multilabel``, ``regression`` or ``segmentation``.
+        target: ``(n,)`` or ``(n, 1)``; ``(n, labels)`` for multilabel; for a segmentation
+            ``(n, k)``, what the references hold, with ``scores`` the matrix of
+            :func:`~voxgraft.metrics.segmentation.score_matrix`, where NaN is legal.
         scores: ``(n,)`` or ``(n, 1)`` for binary (probability of class 1) and regression;
             ``(n, classes)`` or ``(n, labels)`` otherwise.
         names: Which metrics; all of the kind if None.
@@ -334,6 +348,8 @@ def score_all(
     """
     if kind not in KINDS:
         raise MetricError(f"kind is {kind!r}; expected one of {', '.join(KINDS)}.")
+    if kind == "segmentation":
+        return _score_structures(target, scores, names)
     results: dict[str, Scored] = {}
     checked_target, checked_scores = numbers(target, "target"), numbers(scores, "score")
     for name in names if names is not None else metric_names(kind):
@@ -351,4 +367,20 @@ def score_all(
             if missing:
                 note = f"left out of the mean: {'; '.join(missing)}"
         results[name] = Scored(value, note=note)
+    return results
+
+
+def _score_structures(
+    target: ArrayLike, scores: ArrayLike, names: list[str] | None
+) -> dict[str, Scored]:
+    """Score a segmentation, whose undefined numbers are left out and told."""
+    presence, table = structures.check_structures(target, scores)
+    results: dict[str, Scored] = {}
+    for name in names if names is not None else metric_names("segmentation"):
+        value = get_metric(name).function("segmentation")(presence, table)
+        results[name] = (
+            Scored(float("nan"), structures.why_undefined(name, presence, table))
+            if np.isnan(value)
+            else Scored(value, note=structures.left_out(name, presence, table))
+        )
     return results

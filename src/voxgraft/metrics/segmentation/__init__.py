@@ -15,6 +15,7 @@ from voxgraft.metrics.segmentation.lesions import (
     pool_lesions,
 )
 from voxgraft.metrics.segmentation.masks import MaskScores, score_masks
+from voxgraft.metrics.segmentation.matrix import score_matrix
 from voxgraft.metrics.segmentation.pancreas import (
     PHASE_TUMORS,
     PancreasRules,
@@ -25,11 +26,13 @@ from voxgraft.metrics.segmentation.pancreas import (
 )
 from voxgraft.metrics.segmentation.summary import ClassSummary, summarize
 from voxgraft.metrics.segmentation.surfaces import SurfaceDistances, surface_distances
+from voxgraft.metrics.structures import SCORED
 
 __all__ = [
     "DISTANCES",
     "OVERLAPS",
     "PHASE_TUMORS",
+    "SCORED",
     "SCORES",
     "VOLUMES",
     "ClassRow",
@@ -51,6 +54,7 @@ __all__ = [
     "pool_lesions",
     "score_case",
     "score_masks",
+    "score_matrix",
     "score_patients",
     "summarize",
     "surface_distances",
