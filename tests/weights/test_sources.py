@@ -191,7 +191,7 @@ def test_cards_that_are_broken_are_named(tmp_path: Path) -> None:
         SourceError, match=r"card\.json does not exist. Expected the folder of a run"
     ):
         resolve_source(tmp_path)
-    with pytest.raises(SourceError, match=r"expected tensors named encoder\.\* and head\.\*"):
+    with pytest.raises(SourceError, match=r"expected tensors named encoder\.\*, decoder\.\*"):
         save_weights(tmp_path, {"conv.weight": torch.ones(1)}, _card())
     save_weights(tmp_path, {"encoder.a": torch.ones(1)}, _card())
     path = tmp_path / "card.json"

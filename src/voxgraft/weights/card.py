@@ -11,20 +11,27 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
-from voxgraft.errors import SourceError
+from voxgraft.errors import SourceError, raise_faults
 from voxgraft.files import atomic_path, read_json, write_json
 from voxgraft.types import Json
 from voxgraft.weights.digests import tensor_digests
-from voxgraft.weights.source import UNSTATED, InputContract, LocalFile, Source
+from voxgraft.weights.source import UNSTATED, InputContract, LocalFile, Source, class_faults
 
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "card.json"
 CARD_FORMAT = "voxgraft-card/1"
+CARD_DECODERS = ("native", "unet")
+ROOMS = ("encoder", "decoder", "head", "deep_heads")
+"""What the name of a saved tensor begins with."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """What a saved network is, beside its tensors ``encoder.*`` and, if it has one, ``head.*``."""
+    """What a saved network is, beside its tensors.
+
+    They are ``encoder.*`` and, if it has one, ``head.*``; a segmentation network's ``decoder.*``
+    and ``deep_heads.*`` too.
+    """
 
     model: str
     """Name of the model."""
@@ -39,6 +46,14 @@ class Card:
     """Options that the model was built with, ``depth_padding`` among them."""
     outputs: int | None = None
     """Outputs of the head; None if there is no head."""
+    decoder: str | None = None
+    """``"native"`` or ``"unet"``: the decoder of a segmentation network; None if there is none."""
+    decoder_options: Json = field(default_factory=dict)
+    """Options of :func:`voxgraft.models.build_segmentation` that the decoder was built with:
+    ``decoder_norm``, ``decoder_width``, ``deep_supervision``. What is absent has its default."""
+    classes: tuple[str, ...] = ()
+    """Name of each channel of a segmentation's head, in their order; first ``"background"`` where
+    the head is a softmax."""
     parameters: int = 0
     licence: str = UNSTATED
     """Licence of the starting weights, which binds what was made of them."""
@@ -64,20 +79,29 @@ def save_weights(folder: Path, state: Mapping[str, Tensor], card: Card) -> Card:
 
     Args:
         folder: Made if need be; ``model.safetensors`` and ``card.json`` in it are replaced.
-        state: Tensors named ``encoder.*`` and ``head.*``.
+        state: Tensors named ``encoder.*``, ``decoder.*``, ``head.*`` and ``deep_heads.*``.
         card: The card; its digests are computed here.
 
     Returns:
         The card with digests, as written.
 
     Raises:
-        SourceError: If a name begins otherwise, or nothing is named ``encoder.*``.
+        SourceError: If a name begins otherwise, nothing is named ``encoder.*``, or the card says
+            something else about decoder and classes.
     """
-    wrong = [name for name in state if not name.startswith(("encoder.", "head."))]
+    wrong = [name for name in state if not name.startswith(tuple(f"{room}." for room in ROOMS))]
     if wrong or not any(name.startswith("encoder.") for name in state):
         raise SourceError(
-            f"weights cannot be saved in {folder}: expected tensors named encoder.* and head.*, "
-            f"found {', '.join(wrong[:5]) or 'no encoder.*'}."
+            f"weights cannot be saved in {folder}: expected tensors named encoder.*, decoder.*, "
+            f"head.* and deep_heads.*, found {', '.join(wrong[:5]) or 'no encoder.*'}."
+        )
+    faults = _segmentation_faults({**vars(card), "tensor_digests": dict.fromkeys(state, "")})
+    if faults:
+        raise_faults(
+            SourceError,
+            f"weights cannot be saved in {folder}: their card does not fit them",
+            faults,
+            "Give decoder, outputs and classes of the network whose tensors these are.",
         )
     # Tensors may share memory (tied weights), which safetensors refuses: each gets its own.
     owned = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
@@ -140,6 +164,9 @@ def load_card(place: str | Path) -> Card:
         "model_options": dict,
         "licence": str,
         "parameters": int,
+        "decoder": (str, type(None)),
+        "decoder_options": dict,
+        "classes": list,
     }
     wrong += [
         f"{name} (a {type(entry[name]).__name__})"
@@ -151,7 +178,32 @@ def load_card(place: str | Path) -> Card:
             f"{path} is no card: unknown or of another kind: {', '.join(wrong) or 'nothing'}; "
             f"missing: {', '.join(missing) or 'nothing'}. It is damaged; write it again."
         )
+    faults = _segmentation_faults(entry)
+    if faults:
+        raise_faults(
+            SourceError,
+            f"{path} contradicts itself about its segmentation",
+            faults,
+            "It is damaged; write it again.",
+        )
     return Card(**{name: _tuple(value) for name, value in entry.items()})
+
+
+def _segmentation_faults(entry: Mapping[str, Any]) -> list[str]:
+    """Return what of decoder, outputs, classes and tensors does not go together."""
+    kind, classes = entry.get("decoder"), entry.get("classes", ())
+    faults = class_faults(classes)
+    if kind not in (None, *CARD_DECODERS):
+        faults.append(f"decoder is {kind!r}, expected one of {', '.join(CARD_DECODERS)}, or null")
+    rooms = {name.partition(".")[0] for name in entry["tensor_digests"]}
+    if (kind is not None) != bool(rooms & {"decoder", "deep_heads"}):
+        found = "decoder.* among" if kind is None else "no decoder.* among"
+        faults.append(f"decoder is {kind!r}, but there is {found} the tensors")
+    if classes and "head" in rooms and entry.get("outputs") != len(classes):
+        faults.append(
+            f"{len(classes)} classes are named, but the head has {entry.get('outputs')} outputs"
+        )
+    return faults
 
 
 def _tuple(value: Any) -> Any:
@@ -166,6 +218,7 @@ def card_source(folder: Path) -> Source:
     """
     card = load_card(folder)
     weights = (folder if folder.is_dir() else folder.parent) / WEIGHTS_FILE
+    rooms = {name.partition(".")[0] for name in card.tensor_digests}
     return Source(
         id=f"run:{weights.resolve().parent.name}",
         file=LocalFile(path=str(weights)),
@@ -183,7 +236,9 @@ def card_source(folder: Path) -> Source:
         architecture=card.model,
         key_layout="voxgraft",
         stem=(card.stem.removesuffix(".weight"),),
-        head=("head",) if any(n.startswith("head.") for n in card.tensor_digests) else (),
+        head=tuple(room for room in ("head", "deep_heads") if room in rooms),
+        decoder=("decoder",) if "decoder" in rooms else (),
+        classes=card.classes,
         parameters=card.parameters,
         trained_on=card.trained_on,
         tensor_digests_given=card.tensor_digests,

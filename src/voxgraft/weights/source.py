@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from importlib import resources
 from typing import Any, Literal
 
-from voxgraft.errors import SourceError
+from voxgraft.errors import SourceError, raise_faults
 from voxgraft.packages import PackageFile
 from voxgraft.types import Json, Spacing3
 
@@ -17,6 +18,9 @@ Layout = Literal["image", "video", "volume"]
 
 UNSTATED = "unstated"
 """Said where nobody published the fact, rather than leaving it out."""
+
+BACKGROUND = "background"
+"""Name of the channel of a softmax that is none of the classes; always the first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +146,9 @@ class Source:
     """Modules of the classifier, by name in the architecture; empty if the file has none."""
     decoder: tuple[str, ...] = ()
     """Modules of a decoder, which an encoder does not take; by name in the architecture."""
+    classes: tuple[str, ...] = ()
+    """Name of each channel of a segmentation's head, in their order; first ``"background"`` where
+    the head is a softmax. Empty if nobody says, or the weights segment nothing."""
     parameters: int | None
     """Trainable values of the whole network, head included where the file has it."""
     head_parameters: int = 0
@@ -168,6 +175,17 @@ class Source:
     """Whether the real file was grafted once, with nothing unexplained and with parity."""
     note: str = ""
     """What else a person should know before using it."""
+
+    def __post_init__(self) -> None:
+        """Refuse channels that cannot be told apart by name."""
+        faults = class_faults(self.classes)
+        if faults:
+            raise_faults(
+                SourceError,
+                f"source {self.id!r} cannot have the classes {', '.join(map(repr, self.classes))}",
+                faults,
+                "Name each channel of the head once, in their order.",
+            )
 
     @property
     def saved(self) -> bool:
@@ -203,6 +221,17 @@ class Source:
         }
         kind = next(kind for kind, origin in _ORIGINS.items() if type(self.file) is origin)
         return {**plain, "file": {"kind": kind, **asdict(self.file)}, "input": asdict(self.input)}
+
+
+def class_faults(classes: Sequence[str]) -> list[str]:
+    """Return what is wrong with the names of a head's channels."""
+    counted = Counter(classes)
+    faults = [f"{name!r} stands {count} times" for name, count in counted.items() if count > 1]
+    if not all(isinstance(name, str) and name.strip() for name in classes):
+        faults.append("a name is empty")
+    if BACKGROUND in classes[1:] and counted[BACKGROUND] == 1:
+        faults.append(f"{BACKGROUND!r} is channel {classes.index(BACKGROUND)}, expected channel 0")
+    return faults
 
 
 def source_from_dict(entry: Mapping[str, Any]) -> Source:
