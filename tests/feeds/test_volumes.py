@@ -51,7 +51,7 @@ def test_batches_come_in_the_order_of_the_schedule(
     assert feed.image_shape == (1, 6, 7, 8)
     served = list(feed.batches(SCHEDULE))
     assert len(served) == len(SCHEDULE)
-    for (images, targets, _), positions in zip(served, SCHEDULE, strict=True):
+    for (images, targets, *_), positions in zip(served, SCHEDULE, strict=True):
         assert images.dtype == targets.dtype == torch.float32
         np.testing.assert_array_equal(images, np.stack([prepared.read(ids[p]) for p in positions]))
         np.testing.assert_array_equal(targets, TARGETS[positions])

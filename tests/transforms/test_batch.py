@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from voxgraft.errors import PreprocessingError
 from voxgraft.transforms import Augmentation, augment
-from voxgraft.transforms.batch import _draw
+from voxgraft.transforms.draws import draw
 
 EVERYTHING = Augmentation(
     flip_axes=("depth", "height", "width"),
@@ -78,18 +78,18 @@ def test_nothing_happens_where_nothing_was_asked_for() -> None:
 
 
 def test_samples_and_seeds_differ_and_a_probability_moves_only_its_own_step() -> None:
-    first = _draw(EVERYTHING, 1, range(50))
-    other = _draw(EVERYTHING, 2, range(50))
+    first = draw(EVERYTHING, 1, range(50))
+    other = draw(EVERYTHING, 2, range(50))
     assert not np.array_equal(first.intensity_shift, other.intensity_shift)
     assert len(set(first.noise_seed)) == 50
-    changed = _draw(replace(EVERYTHING, noise_probability=1.0, flip_axes=()), 1, range(50))
+    changed = draw(replace(EVERYTHING, noise_probability=1.0, flip_axes=()), 1, range(50))
     np.testing.assert_array_equal(first.matrices_mm, changed.matrices_mm)
     np.testing.assert_array_equal(first.gamma, changed.gamma)
 
 
 def test_steps_happen_as_often_as_asked_and_within_their_ranges() -> None:
     chances = dict(zip(STEPS, (0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9, 0.5, 0.25), strict=True))
-    drawn = _draw(replace(EVERYTHING, **chances), 0, range(4000))
+    drawn = draw(replace(EVERYTHING, **chances), 0, range(4000))
     happened = {
         "flip_probability": drawn.flipped.mean(),
         "translation_probability": (drawn.translation_mm != 0).all(axis=1).mean(),
@@ -102,7 +102,7 @@ def test_steps_happen_as_often_as_asked_and_within_their_ranges() -> None:
     for step, share in happened.items():
         assert share == pytest.approx(chances[step], abs=0.03), step
     assert np.abs(drawn.translation_mm).max(axis=0) == pytest.approx([3, 2, 1], rel=0.01)
-    determinants = np.linalg.det(_draw(only("scale_probability"), 0, range(4000)).matrices_mm)
+    determinants = np.linalg.det(draw(only("scale_probability"), 0, range(4000)).matrices_mm)
     assert determinants.min() == pytest.approx(0.8**3, rel=0.01)
     assert determinants.max() == pytest.approx(1.25**3, rel=0.01)
 
@@ -127,7 +127,7 @@ def test_the_resampling_equals_scipy_and_fills_with_the_background(
     )
     batch = batch_of(2, 1, 8, 11, 14, seed=seed)
     ours = augment(batch, moves, seed, background, spacing_mm=tuple(spacing))
-    drawn = _draw(moves, seed, range(2))
+    drawn = draw(moves, seed, range(2))
     center = (np.array(batch.shape[2:]) - 1) / 2
     for i in range(2):
         inverse = np.linalg.inv(drawn.matrices_mm[i])
@@ -146,7 +146,7 @@ def test_a_rotation_is_one_in_millimeters() -> None:
     volume = torch.zeros(1, 1, 21, 5, 41)
     volume[0, 0, 10, 2, 30] = 1  # 10 mm to the right of the center
     turn = only("rotation_probability", rotation_degrees=(0, 90, 0))
-    drawn = _draw(turn, 0, range(1))
+    drawn = draw(turn, 0, range(1))
     angle = np.arctan2(drawn.matrices_mm[0, 2, 0], drawn.matrices_mm[0, 2, 2])
     place = drawn.matrices_mm[0] @ [0, 0, 10]
     np.testing.assert_allclose(np.linalg.norm(place), 10)
@@ -162,7 +162,7 @@ def test_blur_equals_scipy_for_each_sigma() -> None:
     spacing = (2.0, 1.0, 0.5)
     blur = only("blur_probability", blur_sigma_mm=(0.4, 1.2))
     ours = augment(batch, blur, 5, spacing_mm=spacing)
-    sigmas = _draw(blur, 5, range(3)).blur_sigma_mm
+    sigmas = draw(blur, 5, range(3)).blur_sigma_mm
     assert len(set(sigmas)) == 3
     for i, sigma in enumerate(sigmas):
         for channel in range(2):
@@ -178,18 +178,18 @@ def test_blur_equals_scipy_for_each_sigma() -> None:
 def test_noise_shift_scale_and_gamma_by_hand() -> None:
     batch = batch_of(2, 1, 20, 20, 20)
     noise = augment(batch, only("noise_probability"), 7) - batch
-    sds = _draw(only("noise_probability"), 7, range(2)).noise_sd
+    sds = draw(only("noise_probability"), 7, range(2)).noise_sd
     np.testing.assert_allclose(noise.std(dim=(1, 2, 3, 4)), sds, rtol=0.03)
     assert abs(float(noise.mean())) < 0.003
     assert not torch.allclose(noise[0] / sds[0], noise[1] / sds[1])
     shifted = augment(batch, only("intensity_shift_probability"), 7) - batch
-    shifts = _draw(only("intensity_shift_probability"), 7, range(2)).intensity_shift
+    shifts = draw(only("intensity_shift_probability"), 7, range(2)).intensity_shift
     np.testing.assert_allclose(shifted.mean(dim=(1, 2, 3, 4)), shifts, atol=1e-6)
     scaled = augment(batch, only("intensity_scale_probability"), 7) / batch
-    factors = _draw(only("intensity_scale_probability"), 7, range(2)).intensity_scale
+    factors = draw(only("intensity_scale_probability"), 7, range(2)).intensity_scale
     np.testing.assert_allclose(scaled.mean(dim=(1, 2, 3, 4)), factors, atol=1e-6)
     powered = augment(batch * 3 - 1, only("gamma_probability"), 7)
-    for i, exponent in enumerate(_draw(only("gamma_probability"), 7, range(2)).gamma):
+    for i, exponent in enumerate(draw(only("gamma_probability"), 7, range(2)).gamma):
         x = batch[i].double() * 3 - 1
         low, high = x.min(), x.max()
         expected = ((x - low) / (high - low)) ** exponent * (high - low) + low

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voxgraft.transforms import Augmentation, augment, batch
-from voxgraft.transforms.batch import _draw
+from voxgraft.transforms.draws import draw
 from voxgraft.transforms.grid_sampling import resample_slices, resample_volumes
 
 IN_PLANE = Augmentation(
@@ -35,7 +35,7 @@ def batch_of(count: int, *shape: int, seed: int = 0) -> torch.Tensor:
 @settings(max_examples=40, deadline=None)
 def test_both_paths_agree(seed: int, shape: tuple[int, ...], background: float) -> None:
     volumes = batch_of(3, *shape, seed=seed)
-    drawn = _draw(IN_PLANE, seed, range(3))
+    drawn = draw(IN_PLANE, seed, range(3))
     assert drawn.within_slices.all()
     matrices = np.linalg.inv(drawn.matrices_mm)
     shifts = drawn.translation_mm
@@ -49,7 +49,7 @@ def test_augment_takes_the_quick_path_sample_by_sample(monkeypatch: pytest.Monke
     """Samples that were drawn a tilt go through 3D, the others slice by slice; both equal 3D."""
     mixed = replace(IN_PLANE, in_plane=False, rotation_degrees=(20, 10, 0), scale=(1, 1), shear=0.0)
     volumes = batch_of(6, 2, 5, 12, 14)
-    drawn = _draw(mixed, 5, range(6))
+    drawn = draw(mixed, 5, range(6))
     assert 0 < (drawn.within_slices & drawn.moved).sum() < drawn.moved.sum()
     seen = []
 
@@ -68,14 +68,14 @@ def test_augment_takes_the_quick_path_sample_by_sample(monkeypatch: pytest.Monke
 def test_the_corners_that_a_rotation_opens_have_the_background() -> None:
     turn = Augmentation(rotation_degrees=(45, 0, 0), rotation_probability=1.0)
     turned = augment(torch.ones(1, 1, 3, 21, 21), turn, 1, -0.25)
-    assert abs(np.degrees(np.arcsin(_draw(turn, 1, range(1)).matrices_mm[0, 1, 2]))) > 20
+    assert abs(np.degrees(np.arcsin(draw(turn, 1, range(1)).matrices_mm[0, 1, 2]))) > 20
     assert torch.equal(turned[0, 0, :, 0, 0], torch.full((3,), -0.25))
     torch.testing.assert_close(turned[0, 0, :, 10, 10], torch.ones(3))
 
 
 def test_in_plane_draws_the_same_and_leaves_depth_alone() -> None:
-    free = _draw(replace(IN_PLANE, in_plane=False, translation_mm=(0, 0, 0)), 3, range(50))
-    kept = _draw(replace(IN_PLANE, translation_mm=(0, 0, 0)), 3, range(50))
+    free = draw(replace(IN_PLANE, in_plane=False, translation_mm=(0, 0, 0)), 3, range(50))
+    kept = draw(replace(IN_PLANE, translation_mm=(0, 0, 0)), 3, range(50))
     for matrix, whole in zip(kept.matrices_mm, free.matrices_mm, strict=True):
         np.testing.assert_array_equal(matrix[0], [1, 0, 0])
         np.testing.assert_array_equal(matrix[:, 0], [1, 0, 0])

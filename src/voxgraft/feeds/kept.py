@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from voxgraft.store import Prepared
+from voxgraft.store import Prepared, PreparedMasks
 from voxgraft.types import Size3
 
 _SERIAL_VALUES = 2**15 - 1
@@ -20,12 +20,15 @@ class KeptVolumes:
     """Boxes out of stored volumes, in their stored dtype; safe in threads."""
 
     def __init__(
-        self, prepared: Prepared, case_ids: Sequence[str], memory_budget_mib: float
+        self,
+        prepared: Prepared | PreparedMasks,
+        case_ids: Sequence[str],
+        memory_budget_mib: float,
     ) -> None:
         """Decide whether the volumes are kept; nothing is read yet.
 
         Args:
-            prepared: Where the volumes are.
+            prepared: Where the volumes (or masks) are.
             case_ids: The cases.
             memory_budget_mib: What all of them may take together; 0 keeps none.
         """
@@ -33,7 +36,9 @@ class KeptVolumes:
         self._case_ids = tuple(case_ids)
         cases = [prepared.cases[case_id] for case_id in self._case_ids]
         needed = sum(int(np.prod(c.shape)) * np.dtype(c.encoding.dtype).itemsize for c in cases)
-        self.keeps = needed <= memory_budget_mib * 2**20
+        self.needed_mib = needed / 2**20
+        """What all volumes take together."""
+        self.keeps = self.needed_mib <= memory_budget_mib
         """Whether the volumes are read once, all of them."""
         self._kept: Sequence[Any] | None = None
         self._lock = threading.Lock()

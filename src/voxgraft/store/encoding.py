@@ -12,6 +12,7 @@ from voxgraft.errors import StoreError
 from voxgraft.types import Json
 
 _LEVELS = {"uint8": 255, "uint16": 65535}
+_INTEGERS = (*_LEVELS, "uint32")
 
 MAX_FLOAT16_ERROR = 1e-3
 """Largest error of float16 storage, as a fraction of the volume's range, that is accepted."""
@@ -52,8 +53,10 @@ class Encoding:
             return cls(dtype, 1.0, low)
         return cls(dtype, (high - low) / levels, low)
 
-    def encode(self, voxels: Float[np.ndarray, "*size"]) -> Shaped[np.ndarray, "*size"]:
-        """Return the numbers to store."""
+    def encode(self, voxels: Shaped[np.ndarray, "*size"]) -> Shaped[np.ndarray, "*size"]:
+        """Return the numbers to store; integers of the stored dtype are those already."""
+        if self.dtype in _INTEGERS and voxels.dtype == self.dtype:
+            return voxels
         if self.dtype not in _LEVELS:
             return voxels.astype(self.dtype)
         steps = np.rint((voxels.astype(np.float64) - self.offset) / self.scale)

@@ -22,7 +22,7 @@ from typing import Any
 
 import blosc2
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 
 from voxgraft.errors import StoreError
 from voxgraft.files import atomic_path
@@ -130,14 +130,14 @@ def damaged(path: Path, reason: str) -> StoreError:
 
 def write_entry(
     path: Path,
-    voxels: Float[np.ndarray, "c d h w"],
+    voxels: Shaped[np.ndarray, "c d h w"],
     encoding: Encoding,
     *,
     background: float,
     affine: Any,
     source: Json,
 ) -> None:
-    """Write a volume, whole or not at all."""
+    """Write a volume (or integers that are encoded already), whole or not at all."""
     description = {
         "shape": list(voxels.shape),
         "encoding": encoding.to_dict(),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from voxgraft.errors import PreprocessingError, StoreError, VolumeError, raise_faults
 from voxgraft.store.encoding import Encoding
@@ -16,6 +17,18 @@ from voxgraft.store.entry import write_entry
 from voxgraft.transforms.geometry import obliquity_degrees
 from voxgraft.transforms.preprocess import Preprocessing, preprocess
 from voxgraft.volumes import read_volume
+
+
+class _Named(Protocol):
+    """What an order says of itself in a message."""
+
+    @property
+    def case_id(self) -> str: ...
+    @property
+    def image(self) -> Path: ...
+
+
+_Ordered = TypeVar("_Ordered", bound=_Named)
 
 
 @dataclass(frozen=True)
@@ -71,12 +84,15 @@ def make_entry(order: Order) -> str:
     return ""
 
 
-def make_all(orders: list[Order], jobs: int) -> Iterator[tuple[Order, str]]:
+def make_all(
+    orders: list[_Ordered], jobs: int, make: Callable[[_Ordered], str]
+) -> Iterator[tuple[_Ordered, str]]:
     """Carry out orders and yield each with its fault (empty: none) as it is done.
 
     Args:
         orders: What to make.
         jobs: Processes; 1 works in this one. At most twice as many orders are under way.
+        make: Carries out one order and returns what is wrong; a function of a module.
 
     Raises:
         StoreError: If a process is killed.
@@ -84,15 +100,15 @@ def make_all(orders: list[Order], jobs: int) -> Iterator[tuple[Order, str]]:
     """
     if jobs == 1 or len(orders) <= 1:
         for order in orders:
-            yield order, make_entry(order)
+            yield order, make(order)
         return
     waiting = iter(orders)
-    running: dict[Future[str], Order] = {}
+    running: dict[Future[str], _Ordered] = {}
     workers = ProcessPoolExecutor(min(jobs, len(orders)), mp_context=get_context("spawn"))
     try:
         while True:
             for order in islice(waiting, 2 * jobs - len(running)):
-                running[workers.submit(make_entry, order)] = order
+                running[workers.submit(make, order)] = order
             if not running:
                 break
             finished, _ = wait(running, return_when=FIRST_COMPLETED)

@@ -15,6 +15,7 @@ import numpy as np
 
 from voxgraft.errors import StoreError, TableError, VolumeError, raise_faults
 from voxgraft.files import content_key, write_json
+from voxgraft.store import make
 from voxgraft.store.entry import Entry, read_index
 from voxgraft.store.fingerprint import Fingerprints
 from voxgraft.store.make import Order, make_all
@@ -107,9 +108,9 @@ class VolumeStore:
             folder.mkdir(parents=True, exist_ok=True)
             if not (folder / "preprocessing.json").exists():
                 write_json(folder / "preprocessing.json", settings)
-            _remove_abandoned(folder)
+            remove_abandoned(folder)
             fingerprints = Fingerprints(self.folder / "scans.json")
-            done = _Count(len(cases), on_progress)
+            done = Count(len(cases), on_progress)
             _look_up(cases, folder, fingerprints, jobs, done, verify)
             fingerprints.save()
             _make_missing(cases, folder, preprocessing, jobs, done)
@@ -130,13 +131,14 @@ class VolumeStore:
         return Prepared(folder, preprocessing, {case.case_id: _stored(case) for case in cases})
 
 
-class _Count:
+class Count:
     """Counts what is done and tells the caller."""
 
     def __init__(self, total: int, tell: Progress | None) -> None:
         self._done, self._total, self._tell = 0, total, tell
 
     def add(self, number: int = 1) -> None:
+        """Count so many more as done."""
         self._done += number
         if self._tell is not None and number:
             self._tell(self._done, self._total)
@@ -166,7 +168,7 @@ def _look_up(
     folder: Path,
     fingerprints: Fingerprints,
     jobs: int,
-    done: _Count,
+    done: Count,
     verify: bool,
 ) -> None:
     """Find out each scan's file in the store, and whether a whole one is there."""
@@ -179,7 +181,7 @@ def _look_up(
         except VolumeError as error:
             case.fault = str(error)
             return case
-        case.entry = _whole_entry(folder / case.file, verify)
+        case.entry = whole_entry(folder / case.file, verify)
         return case
 
     with ThreadPoolExecutor(max_workers=min(jobs, 8)) as threads:
@@ -198,7 +200,7 @@ def _in_order(
         running += [threads.submit(work, case) for case in islice(waiting, 1)]
 
 
-def _whole_entry(path: Path, verify: bool) -> Entry | None:
+def whole_entry(path: Path, verify: bool) -> Entry | None:
     """Return the index of a stored volume, or None if it is missing or damaged."""
     if not path.exists():
         return None
@@ -212,7 +214,7 @@ def _whole_entry(path: Path, verify: bool) -> Entry | None:
 
 
 def _make_missing(
-    cases: list[_Case], folder: Path, preprocessing: Preprocessing, jobs: int, done: _Count
+    cases: list[_Case], folder: Path, preprocessing: Preprocessing, jobs: int, done: Count
 ) -> None:
     """Make what is not there; cases with the same scan share a file."""
     by_file: dict[str, list[_Case]] = {}
@@ -223,7 +225,7 @@ def _make_missing(
         Order(sharing[0].case_id, sharing[0].image, folder / file, preprocessing)
         for file, sharing in by_file.items()
     ]
-    for order, fault in make_all(orders, jobs):
+    for order, fault in make_all(orders, jobs, make.make_entry):
         sharing = by_file[order.target.name]
         for case in sharing:
             case.fault = fault
@@ -239,7 +241,8 @@ def _stored(case: _Case) -> StoredCase:
     return StoredCase(case.file, entry.shape, entry.encoding, entry.background, affine.spacing_mm)
 
 
-def _remove_abandoned(folder: Path) -> None:
+def remove_abandoned(folder: Path) -> None:
+    """Remove the temporary files of processes that were killed long ago."""
     for path in folder.glob(".tmp-*"):
         try:
             if path.stat().st_mtime < time.time() - _ABANDONED_S:
