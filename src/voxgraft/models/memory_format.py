@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from voxgraft.models.network import Network
+from voxgraft.models.network import StandardizedNetwork
 
 _REPEATS = 3
 
 
 def choose_memory_format(
-    network: Network, example: Float[Tensor, "b c d h w"], *, repeats: int = _REPEATS
+    network: StandardizedNetwork, example: Float[Tensor, "b c d h w"], *, repeats: int = _REPEATS
 ) -> torch.memory_format:
     """Return the memory layout in which a training step of this network is faster here.
 
@@ -50,7 +50,7 @@ def choose_memory_format(
     return min(formats, key=lambda layout: shortest[layout])
 
 
-def _step_duration_s(network: Network, example: Tensor) -> float:
+def _step_duration_s(network: StandardizedNetwork, example: Tensor) -> float:
     network.zero_grad(set_to_none=True)
     _synchronize(example)
     start = time.perf_counter()

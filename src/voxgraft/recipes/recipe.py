@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from voxgraft.datasets import Target, Windows
-from voxgraft.errors import VoxgraftError
+from voxgraft.errors import RecipeError, VoxgraftError
 from voxgraft.files import content_key
+from voxgraft.metrics import metric_names
 from voxgraft.recipes.sections import (
     Faults,
     check_keys,
@@ -20,6 +21,8 @@ from voxgraft.recipes.sections import (
 )
 from voxgraft.recipes.segmentation import SegmentationSettings
 from voxgraft.recipes.task import TaskSettings
+from voxgraft.tasks import Task
+from voxgraft.tasks.segmentation import SegmentationTask, build_segmentation_task
 from voxgraft.training import Adapt, Optimization
 from voxgraft.transforms import Augmentation, Preprocessing
 from voxgraft.types import Json, Size3
@@ -120,6 +123,39 @@ class Recipe:
         size = self.model.batch_size
         return self.optimization if size is None else self.optimization.replace(batch_size=size)
 
+    def build_task(self) -> Task | SegmentationTask:
+        """Return the task of the target, with the recipe's loss.
+
+        The training of a segmentation chooses its weights by Dice, whatever the primary metric:
+        surfaces would take too long at each evaluation.
+
+        Raises:
+            TaskError: If a setting is impossible for this kind of target.
+        """
+        if self.segmentation is None:
+            return self.task.build(self.target, self.metric)
+        return build_segmentation_task(
+            self.target,
+            loss=self.segmentation.loss,
+            overlapping=self.segmentation.overlapping,
+            deep_supervision=self.segmentation.deep_supervision,
+        )
+
+    @property
+    def crops(self) -> Size3:
+        """Size of the training crops of a segmentation, which are its windows too.
+
+        Raises:
+            RecipeError: If there is none.
+        """
+        if self.crop_size_voxels is None:
+            raise RecipeError(
+                "crop_size_voxels is missing: a segmentation trains on crops and sees whole scans "
+                "in windows of their size. Give (depth, height, width), e.g. [96, 96, 96]; "
+                "`voxgraft plan` chooses it from the data."
+            )
+        return self.crop_size_voxels
+
     def key(self) -> str:
         """Return a key of the content: equal recipes have equal keys, wherever they are stored."""
         plain = self.to_dict()
@@ -173,13 +209,43 @@ def recipe_from_dict(data: Json, where: str) -> Recipe:
             )
         elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
             faults.add(item.name, "missing")
-    if values["task"] is not None and values["target"] is not None:
+    target = values["target"]
+    if target is not None and target.kind == "segmentation":
+        _check_segmentation(data, values, faults)
+    elif values["task"] is not None and target is not None:
+        if values.get("segmentation") is not None:
+            faults.add("segmentation", f"is for targets of that kind; this one is {target.kind}")
         try:
-            values["task"].build(values["target"])
+            values["task"].build(target)
         except VoxgraftError as error:
             faults.add("task", str(error))
     faults.raise_if_any("recipe")
     return Recipe(**values)
+
+
+def _check_segmentation(data: Json, values: dict[str, Any], faults: Faults) -> None:
+    """See that a recipe of a segmentation is one, and fill in its settings."""
+    if data.get("segmentation") is None:
+        values["segmentation"] = SegmentationSettings()
+    for name in ("windows", "clips"):
+        if data.get(name) is not None:
+            faults.add(name, "is for whole cases; a segmentation has crop_size_voxels")
+    if values["task"] not in (None, TaskSettings()):
+        faults.add("task", "is for whole cases; a segmentation's loss is segmentation.loss")
+    optimization, start = values["optimization"], values["start"]
+    if optimization is not None and optimization.balance != "none":
+        faults.add("optimization.balance", "is for classes of cases; expected none")
+    if start is not None and start.adapt.method == "probe":
+        faults.add("start.adapt", "probe fits features of whole cases; expected another method")
+    names = metric_names("segmentation")
+    if data.get("metric") is not None and data["metric"] not in names:
+        faults.add("metric", f"is {data['metric']!r}, expected one of {', '.join(names)}")
+    if data.get("crop_size_voxels") is None:
+        faults.add(
+            "crop_size_voxels",
+            "missing; a segmentation trains on crops and sees whole scans in windows of their "
+            "size: (depth, height, width), e.g. [96, 96, 96]",
+        )
 
 
 _RECIPE_TYPES: dict[str, Any] = {

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from voxgraft.grafting import Graft, graft
-from voxgraft.models import Network, build_encoder, exchange_norm
+from dataclasses import replace
+
+from voxgraft.datasets import Target
+from voxgraft.grafting import Graft, SegmentationGraft, graft, graft_segmentation
+from voxgraft.models import (
+    Network,
+    SegmentationNetwork,
+    build_encoder,
+    build_segmentation,
+    exchange_norm,
+)
+from voxgraft.models.decoders.build import usual_decoder
 from voxgraft.recipes import ModelSettings, Recipe, StartSettings
-from voxgraft.runs.input_contract import given_input, with_findings
+from voxgraft.runs.input_contract import given_input, noted, with_findings
 from voxgraft.transforms import Preprocessing
-from voxgraft.weights.contract import network_scaling
+from voxgraft.weights.contract import GivenInput, network_scaling
 
 SCRATCH_MEAN = 0.5
 SCRATCH_SD = 0.25
@@ -35,6 +45,94 @@ def graft_start(
         model_options=model.options,
         check_parity=check_parity,
     )
+
+
+def build_segmenter(
+    recipe: Recipe, outputs: int, *, in_channels: int = 1, check_parity: bool = True
+) -> tuple[SegmentationNetwork, SegmentationGraft | None]:
+    """Build the segmentation network that a recipe trains.
+
+    Args:
+        recipe: The recipe of a segmentation.
+        outputs: Outputs of its task.
+        in_channels: Channels of the volumes.
+        check_parity: Whether to compare the grafted encoder with the original.
+
+    Returns:
+        The network, and its graft (None from scratch), whose report notes where the volumes are
+        not what the weights were trained on.
+
+    Raises:
+        VoxgraftError: As :func:`graft_start`.
+    """
+    settings = recipe.segmentation
+    if settings is None:
+        raise AssertionError("the recipe is of a segmentation")
+    given = given_input(
+        recipe.preprocessing, in_channels=in_channels, crop_size_voxels=recipe.crops
+    )
+    decoder = None if settings.decoder == "auto" else settings.decoder
+    start, model = recipe.start, recipe.model
+    if start.source is None:
+        encoder = build_encoder(
+            model.name, in_channels=in_channels, seed=recipe.seed, **model.options
+        )
+        if start.norm != "keep":
+            exchange_norm(encoder, start.norm)
+        network = build_segmentation(
+            encoder,
+            outputs,
+            decoder=decoder or usual_decoder(encoder),
+            decoder_norm=settings.decoder_norm,
+            decoder_width=settings.decoder_width,
+            deep_supervision=settings.deep_supervision,
+            input_mean=SCRATCH_MEAN,
+            input_sd=SCRATCH_SD,
+            seed=recipe.seed,
+        )
+        _standardize(network, given, SCRATCH_MEAN, SCRATCH_SD)
+        return network, None
+    grafted = graft_segmentation(
+        start.source,
+        model.name,
+        outputs,
+        parts=start.parts,
+        classes=output_classes(recipe.target, overlapping=settings.overlapping),
+        decoder=decoder,
+        decoder_norm=settings.decoder_norm,
+        decoder_width=settings.decoder_width,
+        method=start.method,
+        stem=start.stem,
+        in_channels=in_channels,
+        model_options=model.options,
+        deep_supervision=settings.deep_supervision,
+        check_parity=check_parity,
+        seed=recipe.seed,
+    )
+    if start.norm != "keep":
+        exchange_norm(grafted.network.encoder, start.norm)
+    grafted = replace(grafted, report=noted(grafted.report, grafted.source, given))
+    mean, sd = network_scaling(grafted.source.input, given)
+    _standardize(grafted.network, given, mean, sd)
+    return grafted.network, grafted
+
+
+def output_classes(target: Target, *, overlapping: bool) -> tuple[str, ...]:
+    """Return what each output of a segmentation is of, in order."""
+    return target.classes if overlapping else ("background", *target.classes)
+
+
+def _standardize(
+    network: SegmentationNetwork,
+    given: GivenInput,
+    mean: float | tuple[float, ...],
+    sd: float | tuple[float, ...],
+) -> None:
+    """Set what is taken from volumes, and by what they are divided: nothing of z-scored ones."""
+    if given.scaling == "z_score":
+        mean, sd = 0.0, 1.0
+    for buffer, value in ((network.input_mean, mean), (network.input_sd, sd)):
+        buffer.copy_(buffer.new_tensor(value))
 
 
 def build_network(

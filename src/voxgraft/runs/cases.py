@@ -19,10 +19,19 @@ from voxgraft.datasets import (
     read_table,
 )
 from voxgraft.errors import TableError
-from voxgraft.feeds import ClipFeed, Feed, VolumeFeed, WindowFeed
+from voxgraft.feeds import (
+    ClipFeed,
+    CropFeed,
+    Feed,
+    VolumeFeed,
+    WholeCases,
+    WindowFeed,
+    float64_array,
+)
 from voxgraft.files import cache_folder
 from voxgraft.recipes import Recipe
-from voxgraft.store import Prepared, VolumeStore
+from voxgraft.store import Prepared, VolumeStore, prepare_masks
+from voxgraft.training import SlidCases
 from voxgraft.transforms import Preprocessing
 
 
@@ -32,7 +41,7 @@ class SplitCases:
 
     frame: pd.DataFrame
     targets: Float[np.ndarray, "n k"]
-    feed: Feed
+    feed: Feed | SlidCases
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,15 @@ class RunCases:
     @property
     def channels(self) -> int:
         """Channels of the images that the network is given."""
-        return self.train.feed.image_shape[0]
+        return self.train_feed.image_shape[0]
+
+    @property
+    def train_feed(self) -> Feed:
+        """What serves the training cases."""
+        feed = self.train.feed
+        if isinstance(feed, SlidCases):
+            raise AssertionError("training cases are served by a feed")
+        return feed
 
     @property
     def validation(self) -> SplitCases:
@@ -106,6 +123,8 @@ def gather_cases(recipe: Recipe) -> RunCases:
         prepared = prepare_volumes(
             Path(recipe.table), recipe.preprocessing, recipe.store, verify=False
         )
+    if recipe.segmentation is not None:
+        return _segmentation_cases(recipe, table, prepared)
     windows = recipe.seen_windows
     labels = None
     if windows is not None:
@@ -114,6 +133,20 @@ def gather_cases(recipe: Recipe) -> RunCases:
             labels = read_slice_labels(table, recipe.target.columns)
     splits = {}
     feed: Feed
+    for name, frame in _frames(recipe, table).items():
+        targets = recipe.target.encode(frame)
+        training = name == "train"
+        if prepared is None:
+            feed = _clips(recipe, table, frame, targets, training=training)
+        else:
+            feed = _feed(recipe, prepared, frame, targets, labels, training=training)
+        splits[name] = SplitCases(frame=frame, targets=targets, feed=feed)
+    return RunCases(table=table, splits=splits)
+
+
+def _frames(recipe: Recipe, table: Table) -> dict[str, pd.DataFrame]:
+    """Return the rows of each split that a run needs; of ``train``, its drawn patients."""
+    frames = {}
     for name in dict.fromkeys(("train", "validation", *recipe.score_splits)):
         frame = table.frame[table.frame["split"] == name].reset_index(drop=True)
         if name == "train" and recipe.train_size is not None:
@@ -123,12 +156,34 @@ def gather_cases(recipe: Recipe) -> RunCases:
             frame = frame[frame["patient_id"].isin(patients)].reset_index(drop=True)
         if frame.empty:
             raise TableError(f"{recipe.table} has no case in the split {name!r}.")
-        targets = recipe.target.encode(frame)
-        training = name == "train"
-        if prepared is None:
-            feed = _clips(recipe, table, frame, targets, training=training)
+        frames[name] = frame
+    return frames
+
+
+def _segmentation_cases(recipe: Recipe, table: Table, prepared: Prepared | None) -> RunCases:
+    """Return crops of the training cases, and the others whole."""
+    settings = recipe.segmentation
+    if settings is None or prepared is None:
+        raise AssertionError("a segmentation has settings, and scans")
+    masks = prepare_masks(table, recipe.target.classes, prepared, verify=False)
+    splits = {}
+    for name, frame in _frames(recipe, table).items():
+        case_ids = list(frame["case_id"])
+        feed: Feed | SlidCases
+        if name == "train":
+            feed = CropFeed(
+                prepared,
+                masks,
+                case_ids,
+                recipe.crops,
+                foreground=settings.foreground,
+                augmentation=recipe.augmentation,
+                seed=recipe.seed,
+            )
         else:
-            feed = _feed(recipe, prepared, frame, targets, labels, training=training)
+            sliding = settings.sliding(recipe.crops, validation=name == "validation")
+            feed = SlidCases(WholeCases(prepared, masks, case_ids), sliding)
+        targets = float64_array(feed.targets)
         splits[name] = SplitCases(frame=frame, targets=targets, feed=feed)
     return RunCases(table=table, splits=splits)
 

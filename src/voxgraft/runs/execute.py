@@ -17,19 +17,27 @@ from jaxtyping import Float
 
 from voxgraft.feeds import WindowFeed
 from voxgraft.files import atomic_path, cache_folder, content_key, write_json
-from voxgraft.models import Network
+from voxgraft.models import Network, SegmentationNetwork
 from voxgraft.recipes import Recipe, read_recipe
-from voxgraft.runs.build import build_network
+from voxgraft.runs.build import build_network, build_segmenter
 from voxgraft.runs.cases import RunCases, gather_cases
 from voxgraft.runs.environment import describe_environment
 from voxgraft.runs.folder import RunFolder, locked
 from voxgraft.runs.predictions import score_frame, scores_of
 from voxgraft.runs.saved import save_network
+from voxgraft.runs.segmentation import (
+    SCORES_FILE,
+    score_segmentations,
+    segment_and_score,
+    write_rows,
+)
 from voxgraft.statistics import flag_run
 from voxgraft.tasks import Task
+from voxgraft.tasks.segmentation import SegmentationTask
 from voxgraft.training import (
     FitResult,
     MemoryFormat,
+    SlidCases,
     StepReport,
     fit,
     measured_memory_format,
@@ -70,18 +78,22 @@ def _execute(run: RunFolder, recipe: Recipe, on_steps: OnSteps | None, check_par
     environment = describe_environment(torch.get_num_threads())
     write_json(run.path / "environment.json", environment)
     cases = gather_cases(recipe)
-    task = recipe.task.build(recipe.target, recipe.metric)
-    network, grafted = build_network(
+    task = recipe.build_task()
+    build = build_network if recipe.segmentation is None else build_segmenter
+    network, grafted = build(
         recipe, task.outputs, in_channels=cases.channels, check_parity=check_parity
     )
     if grafted is not None:
         write_json(run.graft_path, grafted.report.to_dict())
     fitted = _fit(recipe, network, task, cases, run.path, on_steps)
     started = time.perf_counter()
-    predictions, windows = _predict(recipe, network, task, cases)
-    if windows is not None:
-        with atomic_path(run.path / "windows.parquet") as temporary:
-            windows.to_parquet(temporary, index=False)
+    if isinstance(network, SegmentationNetwork) or isinstance(task, SegmentationTask):
+        predictions = _segment(recipe, network, cases, run.path)
+    else:
+        predictions, windows = _predict(recipe, network, task, cases)
+        if windows is not None:
+            with atomic_path(run.path / "windows.parquet") as temporary:
+                windows.to_parquet(temporary, index=False)
     with atomic_path(run.path / "predictions.parquet") as temporary:
         predictions.to_parquet(temporary, index=False)
     if recipe.save_weights:
@@ -95,8 +107,8 @@ def _execute(run: RunFolder, recipe: Recipe, on_steps: OnSteps | None, check_par
 
 def _fit(
     recipe: Recipe,
-    network: Network,
-    task: Task,
+    network: Network | SegmentationNetwork,
+    task: Task | SegmentationTask,
     cases: RunCases,
     folder: Path,
     on_steps: OnSteps | None,
@@ -113,7 +125,7 @@ def _fit(
     return fit(
         network,
         task,
-        cases.train.feed,
+        cases.train_feed,
         cases.validation.feed,
         recipe.own_optimization,
         recipe.start.adapt,
@@ -125,13 +137,17 @@ def _fit(
     )
 
 
-def _measured_layout(recipe: Recipe, network: Network, cases: RunCases) -> MemoryFormat:
+def _measured_layout(
+    recipe: Recipe, network: Network | SegmentationNetwork, cases: RunCases
+) -> MemoryFormat:
     """Return the faster memory layout, measured once on this machine and remembered."""
-    size_voxels = cases.train.feed.image_shape[1:]
-    batch_size = min(recipe.own_optimization.batch_size, len(cases.train.feed))
+    size_voxels = cases.train_feed.image_shape[1:]
+    batch_size = min(recipe.own_optimization.batch_size, len(cases.train_feed))
     key = {
         "model": dataclasses.asdict(recipe.model),
         "norm": recipe.start.norm,
+        **({} if recipe.segmentation is None else {"outputs": network.outputs}),
+        **({} if recipe.segmentation is None else dataclasses.asdict(recipe.segmentation)),
         "size_voxels": size_voxels,
         "batch_size": batch_size,
         "threads": recipe.optimization.threads,
@@ -160,6 +176,8 @@ def _predict(
     frames, windows = [], []
     for name in recipe.score_splits:
         split = cases.splits[name]
+        if isinstance(split.feed, SlidCases):
+            raise AssertionError("these cases are not segmented")
         columns = ["case_id", "patient_id", *(c for c in ("site",) if c in split.frame)]
         frame = split.frame[columns].copy()
         frame["split"] = name
@@ -174,6 +192,29 @@ def _predict(
         frames.append(frame)
     joined = pd.concat(frames, ignore_index=True)
     return joined, pd.concat(windows, ignore_index=True) if windows else None
+
+
+def _segment(
+    recipe: Recipe, network: Network | SegmentationNetwork, cases: RunCases, folder: Path
+) -> pd.DataFrame:
+    """Segment and score the cases; a row for each of their classes goes into the folder."""
+    settings = recipe.segmentation
+    if settings is None or not isinstance(network, SegmentationNetwork):
+        raise AssertionError("the recipe is of a segmentation")
+    frames, rows, splits = [], [], []
+    for name in recipe.score_splits:
+        split = cases.splits[name]
+        if not isinstance(split.feed, SlidCases):
+            raise AssertionError("cases that are scored are seen whole")
+        seen = SlidCases(split.feed.cases, settings.sliding(recipe.crops))
+        frame, scored = segment_and_score(
+            network, cases.table, split.frame, seen, recipe.target.classes, settings
+        )
+        frames.append(frame.assign(split=name))
+        rows += scored
+        splits += [name] * len(scored)
+    write_rows(rows, splits, folder / SCORES_FILE)
+    return pd.concat(frames, ignore_index=True)
 
 
 def _window_frame(feed: WindowFeed, scores: Float[np.ndarray, "m k"]) -> pd.DataFrame:
@@ -196,10 +237,14 @@ def _summarize(
     flags: list[str] = ["diverged"] if fitted.diverged else []
     for name in recipe.score_splits:
         frame = predictions[predictions["split"] == name]
-        flags += flag_run(scores_of(frame))
+        if recipe.segmentation is None:
+            flags += flag_run(scores_of(frame))
+            levels = score_frame(recipe.target, frame)
+        else:
+            levels = score_segmentations(frame)
         scored[name] = {
             level: {metric: vars(value) for metric, value in table.items()}
-            for level, table in score_frame(recipe.target, frame).items()
+            for level, table in levels.items()
         }
     return {
         "recipe_key": recipe.key(),
@@ -207,7 +252,7 @@ def _summarize(
         "flags": sorted(set(flags)),
         "train_patients": int(cases.train.frame["patient_id"].nunique()),
         "train_cases": len(cases.train.frame),
-        "train_items": len(cases.train.feed),
+        "train_items": len(cases.train_feed),
         "metrics": scored,
         "fit": fitted.to_dict(),
     }

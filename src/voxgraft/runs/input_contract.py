@@ -8,6 +8,8 @@ from voxgraft.grafting import Graft
 from voxgraft.transforms import Keep, Preprocessing, Scale, Window, WindowChannels, ZScore
 from voxgraft.types import Size3
 from voxgraft.weights.contract import Finding, GivenInput, compare_input
+from voxgraft.weights.report import GraftReport
+from voxgraft.weights.source import Source
 
 NOTE = "input, "
 """How the notes of a graft's report begin that are findings of this audit."""
@@ -45,10 +47,14 @@ def given_input(
 
 def with_findings(grafted: Graft, given: GivenInput) -> Graft:
     """Return a graft whose report has a note on each point where the input differs."""
-    findings = compare_input(grafted.source.input, given, stem=grafted.report.stem)
+    return dataclasses.replace(grafted, report=noted(grafted.report, grafted.source, given))
+
+
+def noted(report: GraftReport, source: Source, given: GivenInput) -> GraftReport:
+    """Return a report with a note on each point where the input is not what a source expects."""
+    findings = compare_input(source.input, given, stem=report.stem)
     notes = tuple(note_of(finding) for finding in findings if finding.differs)
-    report = dataclasses.replace(grafted.report, notes=(*grafted.report.notes, *notes))
-    return dataclasses.replace(grafted, report=report)
+    return dataclasses.replace(report, notes=(*report.notes, *notes))
 
 
 def note_of(finding: Finding) -> str:

@@ -18,6 +18,7 @@ from voxgraft.training.lr_search import (
 from voxgraft.training.memory_format import MemoryFormat, measured_memory_format
 from voxgraft.training.optimization import Optimization
 from voxgraft.training.result import FitResult, StepReport
+from voxgraft.training.segmentation import SlidCases, dice_of_classes, segment_stored
 
 __all__ = [
     "Adapt",
@@ -26,11 +27,13 @@ __all__ = [
     "MemoryFormat",
     "Optimization",
     "Reestimation",
+    "SlidCases",
     "StepReport",
     "batchnorm_layers",
     "check_grid",
     "choose_learning_rate",
     "compute_features",
+    "dice_of_classes",
     "fit",
     "measure_disagreement",
     "measured_memory_format",
@@ -38,4 +41,5 @@ __all__ = [
     "predict_items",
     "predict_scores",
     "reestimate",
+    "segment_stored",
 ]

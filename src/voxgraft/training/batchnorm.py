@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from voxgraft.feeds import Feed
-from voxgraft.models import Network
+from voxgraft.models import Network, SegmentationNetwork
 from voxgraft.training.optimization import Optimization
 from voxgraft.training.schedule import BatchSchedule
 
@@ -158,7 +158,7 @@ def settle_batchnorm(
 
 
 def settle_on_cases(
-    network: Network,
+    network: Network | SegmentationNetwork,
     layers: list[_BatchNorm],
     feed: Feed,
     optimization: Optimization,
@@ -180,7 +180,7 @@ def settle_on_cases(
     )
     epoch = math.ceil(schedule.cases / schedule.batch_size)
     count = min(optimization.batchnorm_batches, epoch)
-    device = network.head.weight.device
+    device = next(network.parameters()).device
     tolerance = {"auto": optimization.batchnorm_tolerance, "always": -1.0, "never": math.inf}
     if schedule.batch_size < 2:
         return Reestimation(step=step, before=0.0, after=0.0, done=False)
@@ -190,8 +190,15 @@ def settle_on_cases(
         (batch.images.to(device) for batch in feed.batches(schedule.batches(0, count))),
         step=step,
         tolerance=tolerance[optimization.batchnorm],
-        pooled=network.forward_pooled,
+        pooled=pooled_features(network),
     )
+
+
+def pooled_features(network: Network | SegmentationNetwork) -> Pooled:
+    """Return what gives a vector of each image, without the head."""
+    if isinstance(network, SegmentationNetwork):
+        return lambda images: network.forward_features(images).mean(dim=(2, 3, 4))
+    return network.forward_pooled
 
 
 _MEASURED_BATCHES = 2

@@ -10,20 +10,28 @@ import torch
 
 from voxgraft.errors import RecipeError, TrainingError
 from voxgraft.feeds import Feed, float64_array
-from voxgraft.models import Network
 from voxgraft.tasks import Task
+from voxgraft.tasks.segmentation import SegmentationTask
 from voxgraft.training.adapt import Adapt
 from voxgraft.training.batchnorm import batchnorm_layers
+from voxgraft.training.kinds import (
+    AnyNetwork,
+    AnyTask,
+    Validation,
+    check_kinds,
+    for_probe,
+)
 from voxgraft.training.optimization import Optimization
+from voxgraft.training.segmentation import SlidCases
 from voxgraft.training.stages import with_head
 from voxgraft.types import Json
 
 
 def check_training(
-    network: Network,
-    task: Task,
+    network: AnyNetwork,
+    task: AnyTask,
     train_feed: Feed,
-    validation_feed: Feed | None,
+    validation_feed: Validation | None,
     optimization: Optimization,
     adapt: Adapt,
 ) -> None:
@@ -41,9 +49,12 @@ def check_training(
         RecipeError: If settings do not fit the network or the cases.
         TrainingError: If the primary metric is undefined on the validation cases.
     """
-    if network.head.out_features != task.outputs:
+    check_kinds(network, task, validation_feed)
+    if adapt.method == "probe":
+        for_probe(network, task, validation_feed)
+    if network.outputs != task.outputs:
         raise RecipeError(
-            f"the network has {network.head.out_features} outputs, expected {task.outputs} for "
+            f"the network has {network.outputs} outputs, expected {task.outputs} for "
             f"this {task.target.kind} task. Build it with outputs=task.outputs."
         )
     apart = with_head(network.encoder)
@@ -85,6 +96,15 @@ def check_training(
             raise RecipeError(
                 "a probe chooses its L2 strength on validation cases, and there are none. "
                 "Give one value in adapt.strengths, or split off validation patients."
+            )
+        return
+    if isinstance(task, SegmentationTask) or isinstance(validation_feed, SlidCases):
+        known = validation_feed.targets.sum(dim=0) > 0
+        if not bool(known.any()):
+            raise TrainingError(
+                "no validation case annotates any of the classes "
+                f"{', '.join(task.target.classes)}, so no Dice can be computed. Add validation "
+                "patients with masks of them."
             )
         return
     reason = undefined_reason(task, float64_array(validation_feed.case_targets))

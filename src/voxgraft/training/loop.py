@@ -11,9 +11,9 @@ import torch
 
 from voxgraft.feeds import Feed, float64_array
 from voxgraft.models import Network
-from voxgraft.tasks import Task
 from voxgraft.training.adapt import Adapt
 from voxgraft.training.checks import check_training, training_settings
+from voxgraft.training.kinds import AnyNetwork, AnyTask, Validation, for_probe
 from voxgraft.training.memory_format import FORMATS, MemoryFormat
 from voxgraft.training.optimization import Optimization
 from voxgraft.training.probe import fit_probe
@@ -25,10 +25,10 @@ from voxgraft.transforms import Augmentation
 
 
 def fit(
-    network: Network,
-    task: Task,
+    network: AnyNetwork,
+    task: AnyTask,
     train_feed: Feed,
-    validation_feed: Feed | None,
+    validation_feed: Validation | None,
     optimization: Optimization,
     adapt: Adapt,
     augmentation: Augmentation | None,
@@ -43,7 +43,8 @@ def fit(
 ) -> FitResult:
     """Train a network; it is changed in place and has the best weights afterwards.
 
-    The task is fitted on the training targets and the head's bias set to their prior. If
+    The task is fitted on the training targets and the head's bias set to their prior (but for a
+    segmentation, whose head may come from the start). If
     ``folder`` holds a checkpoint of this training, it goes on from there: on a CPU with the same
     threads, to the same bits as without the interruption. Each evaluation appends a row to
     ``folder/metrics.jsonl``. The checkpoints in ``folder/checkpoint`` are the caller's to delete
@@ -89,9 +90,11 @@ def fit(
         network.to(accelerator.device)
         network.set_memory_format(FORMATS[memory_format])
         network.encoder.set_gradient_checkpointing(optimization.gradient_checkpointing)
-        with torch.no_grad():
-            network.head.bias.copy_(task.initial_bias())
+        if isinstance(network, Network):
+            with torch.no_grad():
+                network.head.bias.copy_(task.initial_bias())
         if adapt.method == "probe":
+            network, task, validation_feed = for_probe(network, task, validation_feed)
             return fit_probe(
                 network,
                 task,

@@ -10,7 +10,7 @@ import torch
 
 from voxgraft.errors import TrainingError
 from voxgraft.files import read_json, write_json
-from voxgraft.models import Network, choose_memory_format
+from voxgraft.models import Network, SegmentationNetwork, choose_memory_format
 from voxgraft.types import Size3
 
 MemoryFormat = Literal["contiguous", "channels_last"]
@@ -22,7 +22,11 @@ FORMATS: dict[MemoryFormat, torch.memory_format] = {
 
 
 def measured_memory_format(
-    record: Path, key: str, network: Network, size_voxels: Size3, batch_size: int
+    record: Path,
+    key: str,
+    network: Network | SegmentationNetwork,
+    size_voxels: Size3,
+    batch_size: int,
 ) -> MemoryFormat:
     """Return the layout recorded under a key; measure and record it where there is none.
 
@@ -45,7 +49,7 @@ def measured_memory_format(
         fcntl.flock(handle, fcntl.LOCK_EX)  # one measures at a time, and the first one decides
         choices = _read_choices(record)
         if key not in choices:
-            device = network.head.weight.device
+            device = next(network.parameters()).device
             shape = (batch_size, network.encoder.in_channels, *size_voxels)
             chosen = choose_memory_format(network, torch.zeros(shape, device=device))
             choices[key] = next(name for name, layout in FORMATS.items() if layout == chosen)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
+from torch import nn
 
-from voxgraft.models import Network
 from voxgraft.training.optimization import Optimization
+
+N = TypeVar("N", bound=nn.Module)
 
 
 def build_optimizer(
@@ -34,7 +36,7 @@ def build_optimizer(
     )
 
 
-class Ema:
+class Ema(Generic[N]):
     """A moving average of a network's weights; its buffers are the network's own.
 
     Source:
@@ -42,12 +44,12 @@ class Ema:
         TensorFlow's ``ExponentialMovingAverage``, so that short trainings forget their start.
     """
 
-    def __init__(self, network: Network, decay: float) -> None:
+    def __init__(self, network: N, decay: float) -> None:
         """Start at the network's weights."""
         self.network = copy.deepcopy(network)
         self.decay = decay
 
-    def follow(self, network: Network, updates: int) -> None:
+    def follow(self, network: N, updates: int) -> None:
         """Move towards the network after its update number ``updates``."""
         decay = min(self.decay, (1 + updates) / (10 + updates))
         with torch.no_grad():

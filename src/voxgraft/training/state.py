@@ -14,8 +14,6 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from voxgraft.feeds import Batch, Feed, float64_array
-from voxgraft.models import Network
-from voxgraft.tasks import Task
 from voxgraft.training.adapt import Adapt, Adaptation, set_training_modes
 from voxgraft.training.batchnorm import Reestimation, batchnorm_layers, settle_on_cases
 from voxgraft.training.checkpoint import (
@@ -27,7 +25,7 @@ from voxgraft.training.checkpoint import (
     save_checkpoint,
     snapshot,
 )
-from voxgraft.training.evaluation import Evaluation, evaluate_cases
+from voxgraft.training.kinds import AnyNetwork, AnyTask, Validation, evaluate
 from voxgraft.training.optimization import Optimization
 from voxgraft.training.optimizers import Ema, build_optimizer
 from voxgraft.training.progress import METRICS_FILE, Progress, finite
@@ -44,10 +42,10 @@ class TrainingState:
 
     def __init__(
         self,
-        network: Network,
-        task: Task,
+        network: AnyNetwork,
+        task: AnyTask,
         train_feed: Feed,
-        validation_feed: Feed | None,
+        validation_feed: Validation | None,
         optimization: Optimization,
         adapt: Adapt,
         accelerator: Accelerator,
@@ -106,7 +104,7 @@ class TrainingState:
         self._set_trainable()
 
     @property
-    def evaluated(self) -> Network:
+    def evaluated(self) -> AnyNetwork:
         """The network whose weights are evaluated and kept: the average, if there is one."""
         return self.network if self.ema is None else self.ema.network
 
@@ -153,9 +151,7 @@ class TrainingState:
         """
         progress, optimization = self.progress, self.optimization
         settled = self._settle()
-        evaluation = Evaluation(float("nan"), {}, "")
-        if self.validation_feed is not None:
-            evaluation = evaluate_cases(self.evaluated, self.task, self.validation_feed)
+        evaluation = evaluate(self.evaluated, self.task, self.validation_feed)
         self.memory.look()
         if evaluation.fault:
             return evaluation.fault

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 from voxgraft.feeds import Batch
+from voxgraft.training.kinds import batch_loss
 from voxgraft.training.schedule import stream_seed
 from voxgraft.training.state import TrainingState
 from voxgraft.transforms import Augmentation, augment
@@ -50,21 +52,22 @@ def make_update(
     for part in range(optimization.accumulate):
         number = step * optimization.accumulate + part
         batch = next(batches)
-        images = batch.images.to(device, non_blocking=True)
-        targets = batch.targets.to(device, non_blocking=True)
-        if augmentation is not None:
-            images = augment(
-                images,
-                augmentation,
-                stream_seed(seed, number, "augmentation"),
-                state.background,
+        augmented = (
+            None
+            if augmentation is None
+            else partial(
+                augment,
+                augmentation=augmentation,
+                seed=stream_seed(seed, number, "augmentation"),
+                background=state.background,
                 spacing_mm=state.spacing_mm,
             )
-        torch.manual_seed(stream_seed(seed, number, "dropout"))
+        )
+        seeded = partial(torch.manual_seed, stream_seed(seed, number, "dropout"))
         with accelerator.accumulate(network):
-            with accelerator.autocast():
-                logits = network(images, batch.bags)
-            loss = state.task.loss(logits.float(), targets)
+            loss = batch_loss(
+                network, state.task, batch, device, augmented, seeded, accelerator.autocast
+            )
             total += loss.item() / optimization.accumulate
             if not math.isfinite(total):
                 optimizer.zero_grad()

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from voxgraft.errors import ModelError
 from voxgraft.models.decoders.decoder import Decoder
-from voxgraft.models.decoders.native import native_decoder
+from voxgraft.models.decoders.native import NATIVE_DECODERS, native_decoder
 from voxgraft.models.decoders.segmentation import SegmentationNetwork
 from voxgraft.models.decoders.unet import DecoderNorm, UNetDecoder
 from voxgraft.models.depth import check_choice
@@ -19,6 +21,8 @@ from voxgraft.models.registry import build_encoder
 
 DecoderKind = Literal["unet", "native"]
 DECODER_KINDS: tuple[DecoderKind, ...] = ("unet", "native")
+HeadKind = Literal["plain", "text"]
+HEAD_KINDS: tuple[HeadKind, ...] = ("plain", "text")
 
 
 def build_segmentation(
@@ -30,6 +34,8 @@ def build_segmentation(
     decoder_norm: DecoderNorm = "instance",
     decoder_width: int = 32,
     deep_supervision: bool = False,
+    head: HeadKind = "plain",
+    embeddings: Float[Tensor, "k 512"] | None = None,
     input_mean: float | Sequence[float] = 0.5,
     input_sd: float | Sequence[float] = 0.25,
     seed: int | None = None,
@@ -47,6 +53,10 @@ def build_segmentation(
             ``"batch"``.
         decoder_width: Channels of the U-Net's decoder on the volume's own grid.
         deep_supervision: Whether the decoder's coarser maps, but the coarsest, have heads.
+        head: ``"plain"``: a 1x1x1 convolution; ``"text"``: each class's own layers, made of an
+            embedding of its name (:class:`~voxgraft.models.decoders.text_head.TextHead`).
+        embeddings: Of each output's name, in order, for a text-driven head; see
+            :func:`~voxgraft.models.decoders.embeddings.read_embeddings`.
         input_mean: Mean that is taken from the volumes: one for all channels, or one each.
         input_sd: Standard deviation by which they are then divided, likewise.
         seed: Seed of the random weights; None draws from PyTorch's global generator.
@@ -61,6 +71,12 @@ def build_segmentation(
             decoder, or its maps fit none.
     """
     check_choice("decoder", decoder, DECODER_KINDS)
+    check_choice("head", head, HEAD_KINDS)
+    if (head == "text") != (embeddings is not None):
+        raise ModelError(
+            f"head is {head!r} and embeddings are {'not ' if embeddings is None else ''}given; a "
+            "text-driven head needs an embedding of each output, a plain one has none."
+        )
     if isinstance(model, Encoder):
         if options:
             raise ModelError(
@@ -81,9 +97,15 @@ def build_segmentation(
             input_mean=input_mean,
             input_sd=input_sd,
             deep_supervision=deep_supervision,
+            embeddings=embeddings,
             seed=seed,
         )
     return network.to(device)
+
+
+def usual_decoder(encoder: Encoder) -> DecoderKind:
+    """Return the decoder that an encoder has if none is chosen: its own, or else a U-Net's."""
+    return "native" if encoder.declaration.family in NATIVE_DECODERS else "unet"
 
 
 def _decoder(encoder: Encoder, kind: DecoderKind, norm: DecoderNorm, width: int) -> Decoder:

@@ -31,6 +31,13 @@ class Decoder(nn.Module):
         self.channels = tuple(channels)
         self.strides = tuple(strides)
 
+    def deepest(self, stages: list[Tensor]) -> Tensor:
+        """Return the map of the whole volume's content: what the decoder begins with.
+
+        It has as many channels as the encoder's last stage.
+        """
+        return stages[-1]
+
     def forward(self, x: Tensor, stages: list[Tensor]) -> list[Tensor]:
         """Return the maps, finest first.
 

@@ -155,6 +155,8 @@ class UNetDecoder(Decoder):
                 "own grid: there is nothing to decode."
             )
         super().__init__(widths[::-1], strides[::-1])
+        self.norm: DecoderNorm = norm
+        self.width = width
         self.joins_volume = joins_volume
         self.levels = nn.ModuleList(levels)
 

@@ -90,9 +90,14 @@ class SwinUNETRDecoder(Decoder):
         self.decoder2 = _up(2 * size, size)
         self.decoder1 = _up(size, size)
 
+    def deepest(self, stages: list[Tensor]) -> Tensor:
+        """Return the transformer's last map after its residual block."""
+        out: Tensor = self.encoder10(stages[4])
+        return out
+
     def forward(self, x: Tensor, stages: list[Tensor]) -> list[Tensor]:
         """Return the map of each level, finest first."""
-        eighth = self.decoder5(self.encoder10(stages[4]), stages[3])
+        eighth = self.decoder5(self.deepest(stages), stages[3])
         quarter = self.decoder4(eighth, self.encoder4(stages[2]))
         half = self.decoder3(quarter, self.encoder3(stages[1]))
         first = self.decoder2(half, self.encoder2(stages[0]))
