@@ -111,6 +111,7 @@ def paired_difference(
     replicates: int = REPLICATES,
     seed: int = 0,
     level: float = 0.95,
+    undefined: bool = False,
 ) -> Difference:
     """Compare two starts on the same patients.
 
@@ -141,6 +142,8 @@ def paired_difference(
         replicates: Swaps drawn.
         seed: Of the swaps.
         level: Of the interval.
+        undefined: Whether target and scores may hold NaN, which the metric leaves out, as that of
+            a segmentation does with structures that a case does not annotate.
 
     Raises:
         StatisticsError: If shapes differ, a score is not finite, there is no case, or seeds are
@@ -152,9 +155,9 @@ def paired_difference(
     """
     check_level(level)
     check_replicates(replicates)
-    truth = check_target(target)
-    runs_a = check_scores(scores_a, len(truth), "scores_a")
-    runs_b = check_scores(scores_b, len(truth), "scores_b")
+    truth = check_target(target, undefined=undefined)
+    runs_a = check_scores(scores_a, len(truth), "scores_a", undefined=undefined)
+    runs_b = check_scores(scores_b, len(truth), "scores_b", undefined=undefined)
     if runs_a.shape[2:] != runs_b.shape[2:]:
         raise StatisticsError(
             f"scores_a has shape {runs_a.shape} and scores_b {runs_b.shape}; both starts need the "
@@ -198,9 +201,11 @@ def paired_difference(
     if grouped.count < 2:
         return result(nan, nan, nan, nan, "one patient: no difference can be tested")
     notes = [] if several else [ONE_SEED]
-    if len(runs_a) == len(runs_b) and np.array_equal(runs_a, runs_b):
+    if len(runs_a) == len(runs_b) and np.array_equal(runs_a, runs_b, equal_nan=undefined):
         return result(0.0, 0.0, 1.0, 1.0, "; ".join(["the predictions are identical", *notes]))
-    swap_a, swap_b = comparable_scores(metric, truth, runs_a, runs_b)
+    swap_a, swap_b = runs_a, runs_b
+    if not undefined:
+        swap_a, swap_b = comparable_scores(metric, truth, runs_a, runs_b)
     null, exact = swapped_differences(metric, truth, swap_a, swap_b, grouped, replicates, seed)
     p_patients = two_sided(value_a - value_b, null, exact=exact)
     spread = spread_over_patients(metric, truth, runs, grouped, values)

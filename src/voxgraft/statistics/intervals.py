@@ -90,6 +90,7 @@ def performance_interval(
     *,
     bounds: tuple[float, float] = UNBOUNDED,
     level: float = 0.95,
+    undefined: bool = False,
 ) -> Interval:
     """Return a start's mean performance over training seeds, with its interval.
 
@@ -109,6 +110,8 @@ def performance_interval(
         patients: ``(n,)`` ids; equal ids are one patient.
         bounds: Lowest and highest value of the metric.
         level: Of the interval.
+        undefined: Whether target and scores may hold NaN, which the metric leaves out, as that of
+            a segmentation does with structures that a case does not annotate.
 
     Returns:
         The interval; NaN ends with a note where it cannot be estimated.
@@ -118,8 +121,8 @@ def performance_interval(
     """
     scale = scale_of(bounds)
     check_level(level)
-    truth = check_target(target)
-    runs = check_scores(scores, len(truth))
+    truth = check_target(target, undefined=undefined)
+    runs = check_scores(scores, len(truth), undefined=undefined)
     values = np.array([float(metric(truth, run)) for run in runs])
     grouped = group_patients(patients, len(truth), class_strata(metric, truth, runs[0]))
     estimate = float(values.mean())
@@ -137,7 +140,8 @@ def performance_interval(
     if spread is None:
         return result(math.nan, math.nan, "too few patients of a class: no interval can be given")
     extended = None
-    if all(map(math.isfinite, bounds)) and not rank_based(metric, truth, runs):
+    in_steps = all(map(math.isfinite, bounds)) and not undefined
+    if in_steps and not rank_based(metric, truth, runs):
         extended = extended_by_halves(metric, truth, runs, grouped, spread)
     uncertainty = mean_uncertainty(values, extended.spread if extended else spread)
     notes = [] if len(runs) > 1 else [ONE_SEED]

@@ -102,6 +102,7 @@ def mean_difference_over_networks(
     bounds: tuple[float, float] = UNBOUNDED,
     higher_is_better: bool = True,
     level: float = 0.95,
+    undefined: bool = False,
 ) -> NetworkDifference:
     """Compare two starts over several networks tested on the same patients.
 
@@ -133,6 +134,8 @@ def mean_difference_over_networks(
             lopsided near them and does not leave what a difference can be.
         higher_is_better: Direction of the metric.
         level: Of the interval.
+        undefined: Whether target and scores may hold NaN, which the metric leaves out, as that of
+            a segmentation does with structures that a case does not annotate.
 
     Returns:
         The difference; for one network that of :func:`paired_difference`, whose note says so.
@@ -150,13 +153,21 @@ def mean_difference_over_networks(
         raise StatisticsError(f"networks is {networks!r}; expected 'random' or 'fixed'.")
     if quantile not in ("between", "hillis"):
         raise StatisticsError(f"quantile is {quantile!r}; expected 'between' or 'hillis'.")
-    truth = check_target(target)
-    runs_a, runs_b = checked_grid(scores_a, scores_b, len(truth))
+    truth = check_target(target, undefined=undefined)
+    runs_a, runs_b = checked_grid(scores_a, scores_b, len(truth), undefined=undefined)
     count = len(runs_a)
     fewest = min(len(runs) for runs in (*runs_a, *runs_b))
     if count == 1:
         return _of_one(
-            metric, truth, runs_a[0], runs_b[0], patients, bounds, higher_is_better, level
+            metric,
+            truth,
+            runs_a[0],
+            runs_b[0],
+            patients,
+            bounds,
+            higher_is_better,
+            level,
+            undefined=undefined,
         )
     runs = np.concatenate([*runs_a, *runs_b])
     values = np.array([float(metric(truth, run)) for run in runs])
@@ -189,11 +200,11 @@ def mean_difference_over_networks(
     notes = _caveats(networks, count, fewest)
     nan = math.nan
     if not np.isfinite(each).all():
-        undefined = ", ".join(str(k) for k in np.flatnonzero(~np.isfinite(of_a - of_b)))
-        return result(nan, nan, nan, [f"the metric is undefined in network(s) {undefined}", *notes])
+        lacking = ", ".join(str(k) for k in np.flatnonzero(~np.isfinite(of_a - of_b)))
+        return result(nan, nan, nan, [f"the metric is undefined in network(s) {lacking}", *notes])
     if grouped.count < 2:
         return result(nan, nan, nan, ["one patient: no difference can be tested", *notes])
-    if all(map(np.array_equal, runs_a, runs_b)):
+    if all(np.array_equal(a, b, equal_nan=undefined) for a, b in zip(runs_a, runs_b, strict=True)):
         return result(0.0, 0.0, 1.0, ["the predictions are identical", *notes])
     spread = spread_over_patients(metric, truth, runs, grouped, values)
     if spread is None:
@@ -218,7 +229,11 @@ def mean_difference_over_networks(
 
 
 def checked_grid(
-    scores_a: Sequence[ArrayLike] | Floats, scores_b: Sequence[ArrayLike] | Floats, cases: int
+    scores_a: Sequence[ArrayLike] | Floats,
+    scores_b: Sequence[ArrayLike] | Floats,
+    cases: int,
+    *,
+    undefined: bool = False,
 ) -> tuple[list[Floats], list[Floats]]:
     """Return the runs ``(seeds, n[, columns])`` of each network with start a and with start b.
 
@@ -235,7 +250,7 @@ def checked_grid(
         runs = []
         for k, network in enumerate(scores):
             try:
-                runs.append(check_scores(network, cases, f"{name}[{k}]"))
+                runs.append(check_scores(network, cases, f"{name}[{k}]", undefined=undefined))
             except StatisticsError as error:
                 faults.append(str(error))
         checked.append(runs)
@@ -279,6 +294,8 @@ def _of_one(
     bounds: tuple[float, float],
     higher_is_better: bool,
     level: float,
+    *,
+    undefined: bool,
 ) -> NetworkDifference:
     """Return the difference of one network, which covers no other."""
     found = paired_difference(
@@ -290,6 +307,7 @@ def _of_one(
         bounds=bounds,
         higher_is_better=higher_is_better,
         level=level,
+        undefined=undefined,
     )
     return NetworkDifference(
         found.estimate,

@@ -98,25 +98,38 @@ def group_patients(patients: ArrayLike, cases: int, strata: ArrayLike | None = N
     return Patients(group, count, of_patient)
 
 
-def check_target(target: ArrayLike) -> Array:
-    """Return the target as ``(n,)`` if it has one column, else ``(n, columns)``, all finite."""
+def check_target(target: ArrayLike, *, undefined: bool = False) -> Array:
+    """Return the target as ``(n,)`` if it has one column, else ``(n, columns)``, all finite.
+
+    Args:
+        target: ``(n,)`` or ``(n, columns)``.
+        undefined: Whether NaN is legal, as of structures that a case does not annotate; then one
+            column stays ``(n, 1)``, as such a metric wants it.
+
+    Raises:
+        StatisticsError: If it holds no numbers, has other axes, or some are not finite.
+    """
     try:
         array = np.asarray(target, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise StatisticsError(f"target does not hold numbers ({error}).") from error
-    if array.ndim == 2 and array.shape[1] == 1:
+    if array.ndim == 2 and array.shape[1] == 1 and not undefined:
         array = array[:, 0]
     if array.ndim not in (1, 2):
         raise StatisticsError(f"target has shape {array.shape}; expected (cases[, columns]).")
-    if not np.isfinite(array).all():
-        raise StatisticsError("target holds NaN or infinity; check the table first.")
+    if (np.isinf(array) if undefined else ~np.isfinite(array)).any():
+        what = "infinity" if undefined else "NaN or infinity"
+        raise StatisticsError(f"target holds {what}; check the table first.")
     return array
 
 
-def check_scores(scores: ArrayLike, cases: int, name: str = "scores") -> Floats:
+def check_scores(
+    scores: ArrayLike, cases: int, name: str = "scores", *, undefined: bool = False
+) -> Floats:
     """Return scores as ``(seeds, n)`` or ``(seeds, n, columns)``, all finite.
 
-    One seed may come as ``(n,)``; ``(seeds, n, 1)`` becomes ``(seeds, n)``.
+    One seed may come as ``(n,)``; ``(seeds, n, 1)`` becomes ``(seeds, n)``. With ``undefined`` NaN
+    is legal: a number that a case does not define.
 
     Raises:
         StatisticsError: On another shape, another number of cases, or a score that is not finite.
@@ -141,10 +154,12 @@ def check_scores(scores: ArrayLike, cases: int, name: str = "scores") -> Floats:
             f"{name} has {array.shape[1]} cases and target has {cases}. Starts are compared on the "
             f"same cases in the same order; axes are (seeds, cases[, columns])."
         )
-    bad = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
+    wrong = np.isinf(array) if undefined else ~np.isfinite(array)
+    bad = wrong.reshape(len(array), -1).any(axis=1)
     if bad.any():
+        what = "infinity" if undefined else "NaN or infinity"
         raise StatisticsError(
-            f"{name} holds NaN or infinity in seed(s) {', '.join(map(str, np.flatnonzero(bad)))}. "
+            f"{name} holds {what} in seed(s) {', '.join(map(str, np.flatnonzero(bad)))}. "
             "Leave diverged runs out and list them (flag_run finds them)."
         )
     return array

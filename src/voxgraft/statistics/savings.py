@@ -154,11 +154,17 @@ def _needed(sizes: list[int], curves: Floats, goals: Floats) -> Floats:
 
 
 def _cells(
-    start: Mapping[int, ArrayLike], sizes: list[int], goal: ArrayLike, cases: int
+    start: Mapping[int, ArrayLike],
+    sizes: list[int],
+    goal: ArrayLike,
+    cases: int,
+    *,
+    undefined: bool,
 ) -> list[Floats]:
     """Return the runs of the start at each size, and of the reference at its largest."""
-    runs = [check_scores(start[size], cases, f"start at {size} patients") for size in sizes]
-    return [*runs, check_scores(goal, cases, "reference at its largest size")]
+    named = [(start[size], f"start at {size} patients") for size in sizes]
+    named.append((goal, "reference at its largest size"))
+    return [check_scores(runs, cases, name, undefined=undefined) for runs, name in named]
 
 
 def _draws(
@@ -188,6 +194,7 @@ def label_savings(
     replicates: int = REPLICATES,
     seed: int = 0,
     level: float = 0.95,
+    undefined: bool = False,
 ) -> LabelSavings:
     """Return how many training patients a start needs to reach the reference with all of its.
 
@@ -207,6 +214,8 @@ def label_savings(
         replicates: Draws.
         seed: Of the draws.
         level: Of the interval.
+        undefined: Whether target and scores may hold NaN, which the metric leaves out, as that of
+            a segmentation does with structures that a case does not annotate.
 
     Raises:
         StatisticsError: If there is no size, shapes differ, or a score is not finite.
@@ -215,8 +224,8 @@ def label_savings(
     check_replicates(replicates)
     sizes = check_sizes(list(start), "the start")
     largest = check_sizes(list(reference), "the reference")[-1]
-    truth = check_target(target)
-    cells = _cells(start, sizes, reference[largest], len(truth))
+    truth = check_target(target, undefined=undefined)
+    cells = _cells(start, sizes, reference[largest], len(truth), undefined=undefined)
     grouped = group_patients(patients, len(truth), class_strata(metric, truth, cells[-1][0]))
     by_seed = [np.array([float(metric(truth, run)) for run in runs]) for runs in cells]
     means = np.array([values.mean() for values in by_seed])
