@@ -1,5 +1,7 @@
 """Where starting weights meet models."""
 
+from voxgraft.grafting.class_rows import Parts
+from voxgraft.grafting.decoder_transfer import decoder_kind, decoder_options
 from voxgraft.grafting.deflation import Deflated, deflate
 from voxgraft.grafting.graft import Graft, graft, save_graft
 from voxgraft.grafting.networks import network_of
@@ -15,11 +17,14 @@ __all__ = [
     "Deflated",
     "Graft",
     "Norm",
+    "Parts",
     "Proof",
     "Proposal",
     "SegmentationGraft",
     "StatisticsCheck",
     "check_statistics",
+    "decoder_kind",
+    "decoder_options",
     "deflate",
     "find_source",
     "from_pretrained",

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from voxgraft.errors import GraftError
 from voxgraft.grafting.check import check_graft
 from voxgraft.grafting.nnunet_lists import follow_own_lists
 from voxgraft.grafting.plan import How, Norm, Plan, guard, make_plan, rules_for
@@ -102,7 +103,8 @@ def graft(
             same family; it cannot be compared, and must be trained.
         rules: More rules. ``Rename`` and ``Drop`` see the file's own names, before the source's
             own renaming; the others act after the standard ones.
-        keep_head: Keep the head of saved weights in ``head_state``, instead of dropping it.
+        keep_head: Keep the head of saved weights in ``head_state``, instead of dropping it; not
+            that of a segmentation, which means nothing without its decoder.
         check_parity: Whether to check. A graft with fresh parameters or resized kernels cannot be
             compared and is not.
         key: Key of the network in the source's file, where there are several.
@@ -126,6 +128,11 @@ def graft(
         source = find_source(source, key=key)
     elif key is not None:
         source = replace(source, key=key)
+    if keep_head and source.decoder:
+        raise GraftError(
+            f"keep_head is on, but the head of source {source.id!r} belongs to a decoder. Leave it "
+            "out, or give both to a segmentation network: graft_segmentation(..., parts='all')."
+        )
     tensors = read_source(source)
     how = How(source=source, method=method, stem=stem, rules=tuple(rules), subset=subset)
     plan = make_plan(model, source, in_channels, depth_padding, dict(model_options or {}))

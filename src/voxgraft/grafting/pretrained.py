@@ -47,6 +47,13 @@ def from_pretrained(
             faults,
             "It is damaged or was changed: write it again, or fetch it again.",
         )
+    if card.decoder is not None and outputs is None:
+        raise GraftError(
+            f"{folder} holds a segmentation network. Open it with voxgraft.load_run, start one by "
+            "graft_segmentation, or give outputs=, the number of values that a fresh head on its "
+            "encoder predicts."
+        )
+    state = {n: t for n, t in state.items() if not n.startswith(("decoder.", "deep_heads."))}
     head = {name: tensor for name, tensor in state.items() if name.startswith("head.")}
     if outputs is None and head.keys() != _LINEAR_HEAD:
         found = f"the head {', '.join(sorted(head)[:3])}, …" if head else "no head"

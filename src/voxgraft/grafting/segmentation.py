@@ -2,41 +2,34 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor
 
 from voxgraft.errors import GraftError
-from voxgraft.grafting.graft import Graft, graft
+from voxgraft.grafting.class_rows import PARTS, Parts, check_classes
+from voxgraft.grafting.decoder_transfer import (
+    Transfer,
+    convert_decoder,
+    decoder_kind,
+    decoder_options,
+    saved_decoder,
+)
+from voxgraft.grafting.graft import graft
+from voxgraft.grafting.whole_report import whole_report
 from voxgraft.models import Encoder, SegmentationNetwork, build_segmentation
-from voxgraft.models.decoders import NATIVE_DECODERS
-from voxgraft.models.decoders.build import DECODER_KINDS, DecoderKind
+from voxgraft.models.decoders.build import DECODER_KINDS, DecoderKind, usual_decoder
+from voxgraft.models.decoders.unet import DecoderNorm
 from voxgraft.models.depth import check_choice
 from voxgraft.types import Json
-from voxgraft.weights.convert import (
-    Converted,
-    Drop,
-    FoldChannels,
-    Fresh,
-    Inflation,
-    Rename,
-    Rule,
-    StemMethod,
-    convert,
-)
-from voxgraft.weights.convert.convert import BUFFER_NAMES, stage_of
+from voxgraft.weights.convert import Inflation, Rule, StemMethod
 from voxgraft.weights.fetch import read_source
-from voxgraft.weights.layouts import naming_rules
 from voxgraft.weights.parity import changed_tensors
 from voxgraft.weights.report import GraftReport
 from voxgraft.weights.source import Source
-
-_ELSEWHERE = "belongs to the encoder"
-_HEAD = "the task's own head"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +44,10 @@ class SegmentationGraft:
     model: str
     model_options: Json
     decoder: DecoderKind
+    decoder_options: Json
+    """Options of :func:`voxgraft.models.build_segmentation` that made the decoder."""
+    filled: tuple[str, ...] = ()
+    """Classes whose outputs are those of the source's head (``parts="all"``)."""
 
 
 def graft_segmentation(
@@ -58,8 +55,11 @@ def graft_segmentation(
     model: str | SegmentationNetwork,
     outputs: int | None = None,
     *,
+    parts: Parts = "decoder",
+    classes: Sequence[str] | None = None,
     decoder: DecoderKind | None = None,
-    keep_head: bool = False,
+    decoder_norm: DecoderNorm | None = None,
+    decoder_width: int | None = None,
     method: Inflation = "average",
     stem: StemMethod = "sum",
     in_channels: int = 1,
@@ -73,17 +73,31 @@ def graft_segmentation(
     """Load a source's weights into a segmentation network, every tensor accounted for.
 
     The encoder is grafted and checked as :func:`voxgraft.grafting.graft` does. The tensors of the
-    source's decoder go into the network's own decoder, if it has that, and are then compared with
-    the file bit by bit. What the source does not have is fresh, with the reason; what the network
-    does not take is dropped, with the reason.
+    source's decoder go into the network's, if that is the same (the one that the network was
+    published with; or, of a finished segmentation, any that was built alike), and are then compared
+    with the file bit by bit. What the source does not have is fresh, with the reason; what the
+    network does not take is dropped, with the reason.
+
+    With ``parts="all"`` each output of the head is filled from the channel of the source that has
+    its name, wherever that stands; outputs whose name the source does not have stay fresh. The
+    background goes to the background alone. The report says which is which, and counts values.
 
     Args:
         source: A Source, or what :func:`voxgraft.grafting.graft` understands.
         model: Name of a model, or a segmentation network whose weights are to be replaced.
-        outputs: Values for each voxel; a network that is given keeps its own.
+        outputs: Values for each voxel; by default one for each of ``classes``. A network that is
+            given keeps its own.
+        parts: ``"encoder"``: a fresh decoder; ``"decoder"``: the source's, and a fresh head;
+            ``"all"``: the head's outputs too, by name.
+        classes: Names of the outputs in their order, ``"background"`` first where a softmax
+            follows. Needed for ``"all"``.
         decoder: ``"native"``: the decoder that the network was published with; ``"unet"``: a
-            U-Net's. By default the native one where there is one, else a U-Net's.
-        keep_head: Load the source's head too, which must have as many outputs.
+            U-Net's. By default that of a finished segmentation, if its decoder is asked for; else
+            the native one where there is one, else a U-Net's.
+        decoder_norm: Normalization of the U-Net's decoder; by default that of a finished
+            segmentation's, else ``"instance"``.
+        decoder_width: Channels of the U-Net's decoder on the volume's own grid; by default
+            likewise, else 32.
         method: How kernels of a 2D source are extended along depth.
         stem: How the source's channels become the network's.
         in_channels: Channels of the volumes; a network that is given keeps its own.
@@ -101,24 +115,26 @@ def graft_segmentation(
     Raises:
         SourceError: If the source is unknown, unreadable, or not what it should be.
         FetchError: If its file cannot be had.
-        GraftError: If a tensor is unexplained, or a check fails.
+        GraftError: If a tensor is unexplained, a check fails, or the head cannot be taken.
         RegistryError: If no model has that name.
         ModelError: If an option is impossible.
     """
     given = isinstance(model, SegmentationNetwork)
-    if given != (outputs is None):
+    if given and outputs is not None:
         raise GraftError(
             "a segmentation network is given, which has its own outputs: leave them out."
-            if given
-            else "outputs is None; give the number of values that the task predicts for a voxel."
         )
-    if given and (decoder is not None or deep_supervision):
+    building = (decoder, decoder_norm, decoder_width)
+    if given and (deep_supervision or any(option is not None for option in building)):
         raise GraftError(
-            "decoder and deep_supervision build a network by name; here one is given, which has "
-            "its own. Leave them out, or give the model's name."
+            "decoder, decoder_norm, decoder_width and deep_supervision build a network by name; "
+            "here one is given, which has its own. Leave them out, or give the model's name."
         )
+    check_choice("parts", parts, PARTS)
     if decoder is not None:
         check_choice("decoder", decoder, DECODER_KINDS)
+    own = model.outputs if isinstance(model, SegmentationNetwork) else outputs
+    count = check_classes(classes, own, parts)
     before = _copied(model.encoder) if isinstance(model, SegmentationNetwork) else {}
     part = graft(
         source,
@@ -134,38 +150,49 @@ def graft_segmentation(
     if isinstance(model, SegmentationNetwork):
         network = model
     else:
+        kind, options = saved_decoder(part.source) if parts != "encoder" else (None, {})
+        chosen = decoder or kind or usual_decoder(part.encoder)
+        usual: Json = options if chosen == kind else {}
         network = build_segmentation(
             part.encoder,
-            outputs or 0,
-            decoder=decoder or _usual_decoder(part.encoder),
+            count,
+            decoder="native" if chosen == "native" else "unet",
+            decoder_norm=decoder_norm or usual.get("decoder_norm", "instance"),
+            decoder_width=usual.get("decoder_width", 32)
+            if decoder_width is None
+            else decoder_width,
             deep_supervision=deep_supervision,
             seed=seed,
         )
     state = read_source(part.source).state
     try:
-        converted = _convert_decoder(part, network, state, stem, rules, keep_head)
+        transfer = convert_decoder(part, network, state, stem, rules, parts, classes)
     except GraftError:
         if before:
             network.encoder.load_state_dict(before, strict=True)
         raise
+    converted = transfer.converted
     contract = {
         "input_mean": network.input_mean.new_tensor(part.input_mean),
         "input_sd": network.input_sd.new_tensor(part.input_sd),
     }
     network.load_state_dict({**network.state_dict(), **contract, **converted.state}, strict=True)
     wrong = changed_tensors(network.state_dict(), state, converted.report.loaded)
+    wrong += _wrong_outputs(network, state, transfer)
     if wrong:
         raise GraftError(
-            f"{len(wrong)} tensors of the decoder are not those of {part.source.id!r}, the first "
-            f"{wrong[0]}. Nothing may train on this."
+            f"{len(wrong)} tensors of decoder and head are not those of {part.source.id!r}, "
+            f"the first {wrong[0]}. Nothing may train on this."
         )
     return SegmentationGraft(
         network=network.train(),
-        report=_whole(part, converted.report, network, state),
+        report=whole_report(part, transfer, network, state),
         source=part.source,
         model=part.model,
         model_options=part.model_options,
-        decoder="native" if network.decoder.original_head else "unet",
+        decoder=decoder_kind(network),
+        decoder_options=decoder_options(network),
+        filled=() if transfer.rows is None else transfer.rows.filled,
     )
 
 
@@ -173,122 +200,16 @@ def _copied(encoder: Encoder) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
 
 
-def _usual_decoder(encoder: Encoder) -> DecoderKind:
-    return "native" if encoder.declaration.family in NATIVE_DECODERS else "unet"
-
-
-def _decodes(name: str) -> bool:
-    return name.startswith(("decoder.", "head.", "deep_heads."))
-
-
-def _under(prefixes: Sequence[str]) -> str:
-    return "|".join(rf"{re.escape(prefix)}\." for prefix in prefixes)
-
-
-def _convert_decoder(
-    part: Graft,
-    network: SegmentationNetwork,
-    state: Mapping[str, Tensor],
-    stem: StemMethod,
-    rules: Sequence[Rule],
-    keep_head: bool,
-) -> Converted:
-    """Convert what is not of the encoder, to the network's names."""
-    source = part.source
-    original = network.decoder.original_head
-    declared = source.decoder if original else ()
-    kept = [head for head in source.head if f"{original}.".startswith(f"{head}.")]
-    if keep_head and not (original and kept):
-        raise GraftError(
-            f"keep_head is on, but source {source.id!r} has no head that this network's decoder "
-            "could have. Leave it out."
-        )
-    heads = [head for head in source.head if not (keep_head and head in kept)]
-    naming = naming_rules(replace(source, decoder=(), head=tuple(heads)))
-    own = [rule for rule in rules if isinstance(rule, Rename | Drop)]
-    taken = [*declared, *((original,) if keep_head else ())]
-    chosen = _under(taken)
-    placing: list[Rule] = [
-        Drop(rf"(?!{chosen}).*" if chosen else ".*", _ELSEWHERE),
-        *([Rename(rf"^{re.escape(original)}\.", "head.")] if keep_head else []),
-        *([Rename(rf"^(?={_under(declared)})", "decoder.")] if declared else []),
+def _wrong_outputs(
+    network: SegmentationNetwork, state: Mapping[str, Tensor], transfer: Transfer
+) -> list[str]:
+    """Return the outputs of the heads that are neither the source's nor fresh, bit by bit."""
+    rows, own = transfer.rows, network.state_dict()
+    if rows is None:
+        return []
+    return [
+        f"{verdict['name']} of {label}"
+        for verdict in transfer.converted.report.adapted
+        if verdict["name"] in rows.own
+        for label in rows.wrong_rows(verdict["name"], own[verdict["name"]], state[verdict["from"]])
     ]
-    if declared:
-        missing = "the source has nothing of this part"
-    elif source.decoder:
-        missing = "the source's decoder is another; this one is a U-Net's"
-    else:
-        missing = "the source has no decoder"
-    absent = rf"decoder\.(?!{_under(declared)}).*" if declared else r"decoder\..*"
-    fresh = [
-        Fresh(absent, missing),
-        Fresh(r"deep_heads\..*" if keep_head else r"(?:deep_heads|head)\..*", _HEAD),
-    ]
-    stems = FoldChannels([f"decoder.{name}" for name in network.decoder.stems], stem)
-    adapting = [rule for rule in rules if not isinstance(rule, Rename | Drop)]
-    targets = {
-        name: tuple(tensor.shape) for name, tensor in network.state_dict().items() if _decodes(name)
-    }
-    return convert(
-        state,
-        targets,
-        [*own, *naming, *placing, *fresh, stems, *adapting],
-        source=source.id,
-        model=f"the decoder of {part.model}",
-        buffers=[name for name, _ in network.named_buffers()],
-    )
-
-
-def _whole(
-    part: Graft, decoder: GraftReport, network: SegmentationNetwork, state: Mapping[str, Tensor]
-) -> GraftReport:
-    """Join the accounts of encoder and decoder."""
-
-    def inner(verdicts: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
-        return [{**verdict, "name": f"encoder.{verdict['name']}"} for verdict in verdicts]
-
-    first = part.report
-    used = {verdict["from"] for verdict in (*decoder.loaded, *decoder.adapted)}
-    report = replace(
-        first,
-        loaded=(*inner(first.loaded), *decoder.loaded),
-        adapted=(*inner(first.adapted), *decoder.adapted),
-        fresh=(*inner(first.fresh), *decoder.fresh),
-        dropped=tuple(verdict for verdict in first.dropped if verdict["name"] not in used),
-    )
-    sizes = {name: parameter.numel() for name, parameter in network.named_parameters()}
-    verdicts = {"loaded": report.loaded, "adapted": report.adapted, "fresh": report.fresh}
-    counts = {
-        kind: sum(sizes.get(verdict["name"], 0) for verdict in rows)
-        for kind, rows in verdicts.items()
-    }
-    dropped = [v["name"] for v in report.dropped if not BUFFER_NAMES.fullmatch(v["name"])]
-    left = {verdict["name"] for verdict in report.fresh}
-    whole: dict[str, int] = {}
-    filled: dict[str, int] = {}
-    for name, size in sizes.items():
-        room, _, rest = name.partition(".")
-        stage = room if room in ("head", "deep_heads") else f"{room}.{stage_of(rest)}"
-        whole[stage] = whole.get(stage, 0) + size
-        filled[stage] = filled.get(stage, 0) + (0 if name in left else size)
-    total = sum(sizes.values())
-    decoding = len(decoder.loaded) + len(decoder.adapted)
-    return replace(
-        report,
-        coverage=(counts["loaded"] + counts["adapted"]) / total,
-        parameters={
-            "model": total,
-            **counts,
-            "dropped": sum(state[name].numel() for name in dropped),
-        },
-        buffers={
-            kind: first.buffers.get(kind, 0) + decoder.buffers.get(kind, 0)
-            for kind in ("model", "loaded", "adapted", "fresh")
-        },
-        coverage_by_stage={stage: filled[stage] / whole[stage] for stage in whole},
-        parity=replace(
-            first.parity,
-            where=f"encoder: {first.parity.where}; decoder and head: "
-            f"{decoding} tensors from the file, the loaded ones bit by bit",
-        ),
-    )

@@ -13,7 +13,7 @@ from torch import Tensor
 from voxgraft.errors import SourceError, raise_faults
 from voxgraft.files import file_sha256
 from voxgraft.types import Json
-from voxgraft.weights.card import CARD_FILE, load_card
+from voxgraft.weights.card import CARD_FILE, Card, load_card
 from voxgraft.weights.catalog import SOURCES
 from voxgraft.weights.convert.convert import BUFFER_NAMES
 from voxgraft.weights.digests import digest_faults, tensor_digests
@@ -285,7 +285,7 @@ def inspect_file(
         "buffers": sum(BUFFER_NAMES.fullmatch(name) is not None for name in state),
         "dtypes": dict(Counter(_kind(tensor) for tensor in state.values())),
         "notes": list(checkpoint.notes),
-        "card": None if card is None else {"model": card.model, "in_channels": card.in_channels},
+        "card": None if card is None else _card_words(card),
         "origin": origins[0] if origins else UNSTATED,
         "likely": [likeness.to_dict(networks) for likeness in likely],
         "entries": [
@@ -293,6 +293,16 @@ def inspect_file(
             for name, tensor in state.items()
         ],
     }
+
+
+def _card_words(card: Card) -> Json:
+    """Return what a card says of its network; decoder and classes where there are any."""
+    words: Json = {"model": card.model, "in_channels": card.in_channels}
+    if card.decoder is not None:
+        words |= {"decoder": card.decoder, **card.decoder_options}
+    if card.classes:
+        words["classes"] = list(card.classes)
+    return words
 
 
 def _kind(tensor: Tensor) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from voxgraft.weights.catalog import volume_monai
+from voxgraft.weights.catalog.class_names import SUPREM_CLASSES
 from voxgraft.weights.catalog.volume_monai import SWIN_UNETR_DECODER, ct
 from voxgraft.weights.source import BroughtFile, HubFile, InputContract, Source
 
@@ -39,6 +40,7 @@ def _universal(
         stem=("swinViT.patch_embed.proj" if swin else "down_tr64.ops.0.conv1",),
         head=_UNIVERSAL_HEAD,
         decoder=SWIN_UNETR_DECODER if swin else _GENESIS_DECODER,
+        classes=SUPREM_CLASSES,
         parameters=62_595_315 if swin else 19_416_417,
         head_parameters=408_705 if swin else 342_817,
         trained_on=trained_on,
@@ -71,6 +73,7 @@ _SUPREM = (
         stem=("convInit.conv",),
         head=("conv_final.2",),
         decoder=("up_layers", "up_samples", "conv_final.0"),
+        classes=SUPREM_CLASSES,
         parameters=4_701_424,
         head_parameters=544,
         trained_on=_SUPREM_DATA,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from voxgraft.types import Spacing3
+from voxgraft.weights.catalog.class_names import BTCV_CLASSES
 from voxgraft.weights.source import (
     UNSTATED,
     BroughtFile,
@@ -77,6 +78,7 @@ def _swin_unetr(
         stem=("swinViT.patch_embed.proj",),
         head=("out",) if outputs else (),
         decoder=SWIN_UNETR_DECODER,
+        classes=BTCV_CLASSES if trained_on[0] == "BTCV" and outputs == len(BTCV_CLASSES) else (),
         parameters=parameters,
         head_parameters=outputs * (size + 1),
         trained_on=trained_on,

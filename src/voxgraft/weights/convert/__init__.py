@@ -12,6 +12,7 @@ from voxgraft.weights.convert.positions import (
     ResizePositions,
     ResizeRelativePositions,
 )
+from voxgraft.weights.convert.rows import TakeRows
 from voxgraft.weights.convert.rules import (
     Adapting,
     Cast,
@@ -57,6 +58,7 @@ __all__ = [
     "StemMethod",
     "Subset",
     "TakeChannels",
+    "TakeRows",
     "UnitAxes",
     "block_rules",
     "convert",

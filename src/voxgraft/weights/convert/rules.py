@@ -24,6 +24,7 @@ from voxgraft.weights.convert.positions import (
     ResizePositions,
     ResizeRelativePositions,
 )
+from voxgraft.weights.convert.rows import TakeRows
 from voxgraft.weights.convert.subset import TakeChannels
 
 Shape = tuple[int, ...]
@@ -236,6 +237,7 @@ Adapting = (
     | ShiftVariance
     | Deflate
     | TakeChannels
+    | TakeRows
 )
 Rule = Naming | Fresh | Adapting
 
