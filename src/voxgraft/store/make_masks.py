@@ -70,7 +70,7 @@ def make_masks(order: MaskOrder) -> str:
     try:
         stored = _stored(order)
     except (TableError, VolumeError, PreprocessingError, StoreError) as error:
-        return str(error)
+        return str(error).removeprefix(f"case {order.case_id!r}: ")
     except MemoryError:
         return f"{order.image} does not fit into memory. Prepare with fewer jobs."
     voxels, counts = sample_voxels(stored, len(order.classes), order.target.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from voxgraft.store.volume_store import (
     FORMAT_VERSION,
     Count,
     Progress,
+    in_order,
     remove_abandoned,
     whole_entry,
 )
@@ -91,9 +93,14 @@ def prepare_masks(
         remove_abandoned(place)
         fingerprints = Fingerprints(place / "files.json")
         done = Count(len(cases), on_progress)
-        for case in cases:
+
+        def look_up(case: _Case) -> _Case:
             _look_up(case, names, prepared, place, fingerprints, verify)
-            done.add(int(bool(case.entry or case.fault)))
+            return case
+
+        with ThreadPoolExecutor(max_workers=min(jobs, 8)) as threads:
+            for case in in_order(threads, look_up, cases):
+                done.add(int(bool(case.entry or case.fault)))
         fingerprints.save()
         _make_missing(cases, table, names, prepared, place, jobs, done)
     except OSError as error:

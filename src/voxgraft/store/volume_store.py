@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -34,6 +34,8 @@ _ABANDONED_S = 3600.0
 
 Progress = Callable[[int, int], None]
 """Is told (volumes done, volumes in all)."""
+
+_Item = TypeVar("_Item")
 
 
 @dataclass
@@ -185,13 +187,13 @@ def _look_up(
         return case
 
     with ThreadPoolExecutor(max_workers=min(jobs, 8)) as threads:
-        for case in _in_order(threads, look_up, cases):
+        for case in in_order(threads, look_up, cases):
             done.add(int(bool(case.entry or case.fault)))
 
 
-def _in_order(
-    threads: ThreadPoolExecutor, work: Callable[[_Case], _Case], cases: Iterable[_Case]
-) -> Iterator[_Case]:
+def in_order(
+    threads: ThreadPoolExecutor, work: Callable[[_Item], _Item], cases: Iterable[_Item]
+) -> Iterator[_Item]:
     """Yield results in order, with few of them under way: an interruption is quick."""
     waiting = iter(cases)
     running = [threads.submit(work, case) for case in islice(waiting, 16)]
