@@ -206,6 +206,8 @@ def _without_head(predict: Predictor) -> tuple[Predictor, Predictor | None]:
     if not isinstance(predict, SegmentationNetwork):
         return predict, None
     last = predict.head
+    if not isinstance(last, nn.Conv3d):  # a text-driven head needs the deepest map too
+        return predict, None
     if last.kernel_size != (1, 1, 1) or last.in_channels >= last.out_channels:
         return predict, None
     return predict.forward_features, last

@@ -106,7 +106,7 @@ class TextHead(nn.Module):
             torch.cat([_call(_layers_of_classes, one, *layers) for layers in self._layers(pooled)])
             for one, pooled in zip(voxels, self.GAP(deepest), strict=True)
         ]
-        return torch.stack(logits).unflatten(2, reduced.shape[2:])
+        return torch.stack(logits).view(len(x), self.outputs, *x.shape[2:])
 
     def _layers(self, pooled: Float[Tensor, "256 1 1 1"]) -> Iterator[Layers]:
         """Yield the weights and biases of some classes at a time, for one volume."""
