@@ -1,9 +1,11 @@
 """A trained run on new scans: predictions, why it says so, and numbers where there are labels."""
 
+from voxgraft.inference.dicom_seg import write_dicom_seg
 from voxgraft.inference.evaluate import Evaluation, evaluate
 from voxgraft.inference.explain import Explanation, SeenWindow, explain
 from voxgraft.inference.outputs import find_output, likely_output, output_label, output_names
 from voxgraft.inference.planes import Plane, telling_planes
+from voxgraft.inference.post_processing import Cleaning, clean
 from voxgraft.inference.predict import predict
 from voxgraft.inference.scans import (
     ExplainedScan,
@@ -12,14 +14,19 @@ from voxgraft.inference.scans import (
     scan_slice_of,
     write_explained,
 )
+from voxgraft.inference.segmentation_files import write_segmented
+from voxgraft.inference.segmented import SegmentedScan, pack_masks
 from voxgraft.runs import load_trained
 
 __all__ = [
+    "Cleaning",
     "Evaluation",
     "ExplainedScan",
     "Explanation",
     "Plane",
     "SeenWindow",
+    "SegmentedScan",
+    "clean",
     "evaluate",
     "explain",
     "explain_scan",
@@ -29,8 +36,11 @@ __all__ = [
     "names_of_scans",
     "output_label",
     "output_names",
+    "pack_masks",
     "predict",
     "scan_slice_of",
     "telling_planes",
+    "write_dicom_seg",
     "write_explained",
+    "write_segmented",
 ]
