@@ -174,7 +174,7 @@ class Poisoned(Feed):
         return self.feed.image_shape
 
     def batches(self, schedule, *, first_step=0):
-        for step, (images, targets, _) in enumerate(self.feed.batches(schedule), first_step):
+        for step, (images, targets, *_) in enumerate(self.feed.batches(schedule), first_step):
             training = len(images) == 6 and len(self.feed.images) == 20
             bad = training and step >= self.first_bad
             yield Batch(images * float("nan") if bad else images, targets)
