@@ -96,7 +96,7 @@ def prefix_rules(prefix: str) -> tuple[Drop, Rename]:
 def key_layout(names: Collection[str]) -> str:
     """Return the layout that a file's tensor names speak for; ``"timm"`` where none is special."""
     own = ("encoder.", "head.", "decoder.", "deep_heads.")
-    segments = {"head.weight", "head.bias"} <= set(names)
+    segments = {"head.weight", "head.bias"} <= set(names) or "head.organ_embedding" in names
     if names and all(name.startswith(own if segments else own[:2]) for name in names):
         return "voxgraft"
     return next((layout for layout, sign in _SIGNS if sign(names)), "timm")
