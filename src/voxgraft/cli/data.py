@@ -1,4 +1,4 @@
-"""``voxgraft data``: check a table, split it by patient, import one from a known layout."""
+"""``voxgraft data``: check a table, split it by patient, join tables, import known layouts."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Literal
 
 import typer
 
+from voxgraft.cli.data_join import join
 from voxgraft.cli.data_masks import VERBS
 from voxgraft.cli.output import JSON_OPTION, emit_json, emit_table, say
 
-app = typer.Typer(help="Tables of cases: check, split, import.", no_args_is_help=True)
+app = typer.Typer(help="Tables of cases: check, split, join, import.", no_args_is_help=True)
 _OUT = typer.Option(..., "--out", help="Folder for images/ and table.csv.")
 _TABLE_FOLDER = typer.Option(..., "--out", help="Folder for table.csv and slice_labels.csv.")
 _TARGETS = typer.Option(None, "--target", help="Target column; repeat for several labels.")
@@ -86,6 +87,8 @@ def split(
         emit_table(["split", "patients", "cases"], rows)
         say(f"wrote {out}")
 
+
+app.command("join")(join)
 
 import_app = typer.Typer(help="Make a table from a known layout.", no_args_is_help=True)
 app.add_typer(import_app, name="import")

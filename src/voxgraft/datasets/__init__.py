@@ -18,6 +18,7 @@ from voxgraft.datasets.importers import (
     import_totalsegmentator,
     import_videos,
 )
+from voxgraft.datasets.join import join_tables
 from voxgraft.datasets.mask_classes import (
     CaseMasks,
     Structures,
@@ -74,6 +75,7 @@ __all__ = [
     "import_studies",
     "import_totalsegmentator",
     "import_videos",
+    "join_tables",
     "known_structures",
     "nested_subsets",
     "pool_windows",
