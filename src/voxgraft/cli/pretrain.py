@@ -1,4 +1,4 @@
-"""``voxgraft pretrain``: make a start, from labelled videos or another labelled table."""
+"""``voxgraft pretrain``: make a start, from labelled videos, another table, or scans with masks."""
 
 from __future__ import annotations
 
@@ -17,8 +17,17 @@ def pretrain(
     videos: Path | None = typer.Option(
         None, help="Without a recipe: a folder of labelled videos (Kinetics layout), or its table."
     ),
-    table: Path | None = typer.Option(None, help="Without a recipe: another table of cases."),
+    table: Path | None = typer.Option(
+        None,
+        help="Without a recipe: another table of cases (several data sets: `voxgraft data join`).",
+    ),
     target: list[str] | None = typer.Option(None, "--target", help="Target column(s)."),
+    segmentation: bool = typer.Option(
+        False, "--segmentation", help="Train on the table's masks, with the settings of SuPreM."
+    ),
+    classes: list[str] | None = typer.Option(
+        None, "--class", help="With --segmentation: a structure; repeat. Without: all there are."
+    ),
     model: str | None = typer.Option(None, help="Without a recipe: the network."),
     start: str | None = typer.Option(
         None, help="Without a recipe: a source to go on from; by default from scratch."
@@ -29,10 +38,18 @@ def pretrain(
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Train a network whose run is a start: for `graft`, `finetune` and `compare` alike."""
-    from voxgraft.recipes import recipe_from_dict, set_path, table_recipe, video_recipe
+    from voxgraft.recipes import (
+        recipe_from_dict,
+        segmentation_recipe,
+        set_path,
+        table_recipe,
+        video_recipe,
+    )
 
+    if classes and not segmentation:
+        raise UsageError("--class names structures to segment; it needs --segmentation.")
     if recipe is not None:
-        if videos or table or target or model or start:
+        if videos or table or target or model or start or segmentation:
             raise UsageError(
                 "give either a recipe or --videos or --table with --model; with a recipe, change "
                 "single settings with --set PATH=VALUE."
@@ -48,12 +65,21 @@ def pretrain(
             )
         folder = out
         data: dict[str, Any]
-        if videos is not None:
+        if segmentation:
+            if table is None or target:
+                raise UsageError(
+                    "--segmentation needs --table, a table with masks, and no --target: name "
+                    "structures with --class, or leave it out for all."
+                )
+            data = segmentation_recipe(str(table.resolve()), model, classes=classes)
+        elif videos is not None:
             cases = _video_table(videos, out)
             data = video_recipe(str(cases.resolve()), model, target=(target or ["label"])[0])
         else:
             if table is None or not target:
-                raise UsageError("--table needs --target, the column(s) to train for.")
+                raise UsageError(
+                    "--table needs --target, the column(s) to train for, or --segmentation."
+                )
             data = table_recipe(str(table.resolve()), model, target=target)
         if start is not None:
             data["start"] = start

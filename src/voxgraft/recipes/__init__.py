@@ -1,6 +1,6 @@
 """The typed description of one training."""
 
-from voxgraft.recipes.pretraining import table_recipe, video_recipe
+from voxgraft.recipes.pretraining import segmentation_recipe, table_recipe, video_recipe
 from voxgraft.recipes.recipe import (
     ModelSettings,
     Recipe,
@@ -40,6 +40,7 @@ __all__ = [
     "read_value",
     "read_yaml",
     "recipe_from_dict",
+    "segmentation_recipe",
     "set_path",
     "table_recipe",
     "video_recipe",
