@@ -281,3 +281,37 @@ def test_each_output_is_its_own_channel_or_as_it_was(
     filled[0, 1] += 1
     assert rule.wrong_rows("head.weight", filled, given) == [classes[0]]
     assert rule.adapt("decoder.x", given, (1, 2)) is None
+
+
+def test_a_text_driven_head_goes_whole_to_any_classes(tmp_path: Path) -> None:
+    embeddings = torch.randn(4, 512, generator=torch.Generator().manual_seed(2))
+    network = build_segmentation(
+        MODEL, 4, decoder="native", head="text", embeddings=embeddings, seed=3
+    )
+    _save(network, tmp_path)
+    with pytest.raises(GraftError, match="no head that is a convolution"):
+        graft_segmentation(tmp_path, MODEL, parts="all", classes=TRAINED)
+    classes = ("spleen", "tumor")
+    result = graft_segmentation(
+        tmp_path, MODEL, parts="all", classes=classes, embeddings=embeddings[[2, 0]]
+    )
+    assert result.report.coverage == 1.0
+    assert result.filled == ("spleen",)
+    assert [v["name"] for v in result.report.fresh] == ["head.organ_embedding"]
+    assert any("was not trained on tumor" in note for note in result.report.notes)
+    assert not any("other embeddings" in note for note in result.report.notes)
+    volume = torch.rand(1, 1, 16, 16, 16)
+    network.input_mean.fill_(0.3)
+    network.input_sd.fill_(0.2)
+    with torch.no_grad():
+        expected = network.eval()(volume)[:, [2, 0]]
+        torch.testing.assert_close(result.network.eval()(volume), expected)
+    turned = graft_segmentation(
+        tmp_path, MODEL, parts="all", classes=classes, embeddings=embeddings[[0, 2]]
+    )
+    assert "the source knew other embeddings of spleen" in turned.report.notes
+    _save(_network(decoder="native"), tmp_path / "plain")
+    with pytest.raises(GraftError, match="no text-driven head"):
+        graft_segmentation(
+            tmp_path / "plain", MODEL, parts="all", classes=TRAINED, embeddings=embeddings
+        )

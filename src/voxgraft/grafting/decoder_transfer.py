@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from voxgraft.grafting.class_rows import Parts, head_rows
+from voxgraft.grafting.class_rows import Parts, head_rows, row_notes
 from voxgraft.grafting.graft import Graft
+from voxgraft.grafting.text_rows import TEXT_FRESH, TEXT_NAMES, take_text_head
 from voxgraft.models import SegmentationNetwork, UNetDecoder
 from voxgraft.models.decoders.build import DecoderKind
 from voxgraft.types import Json
@@ -38,8 +39,11 @@ class Transfer:
     """What a conversion of decoder and head gave."""
 
     converted: Converted
-    rows: TakeRows | None
-    """How the heads were filled; None if they are fresh."""
+    rows: TakeRows | None = None
+    """How the heads were filled, output by output; None if they were not."""
+    filled: tuple[str, ...] = ()
+    """Classes that the source's head knew, where it was taken."""
+    notes: tuple[str, ...] = ()
 
 
 def decoder_kind(network: SegmentationNetwork) -> DecoderKind:
@@ -90,19 +94,24 @@ def convert_decoder(
         kept = [name for name in source.head if f"{original}.".startswith(f"{name}.")]
         head = original if original and kept else ""
     deep = source.saved and "deep_heads" in source.head and hasattr(network, "deep_heads")
-    rows = None
-    if parts == "all":
+    rows = text = None
+    if parts == "all" and network.is_text_driven:
+        text = take_text_head(source, network, state, classes or (), missing)
+        head, deep = "head", False
+    elif parts == "all":
         rows = head_rows(source, network, classes or (), missing=missing, head=head, deep=deep)
     declared = source.decoder if not missing else ()
-    taken_head = head if rows is not None else ""
+    taken_head = "" if rows is None and text is None else head
     if source.saved:
         naming = _saved_naming(declared, taken_head, deep and rows is not None)
     else:
         naming = _published_naming(source, declared, taken_head)
+        naming = naming if text is None else [TEXT_NAMES, *naming]
     adapting = [rule for rule in rules if not isinstance(rule, Rename | Drop)]
     own = [rule for rule in rules if isinstance(rule, Rename | Drop)]
     decoder_rules: list[Rule] = [
-        *([] if rows is not None else [Fresh(r"head\..*", _HEAD)]),
+        *([Fresh(r"head\..*", _HEAD)] if not taken_head else []),
+        *([] if text is None else [TEXT_FRESH]),
         *([] if rows is not None and deep else [Fresh(r"deep_heads\..*", _HEAD)]),
         FoldChannels([f"decoder.{name}" for name in network.decoder.stems], stem),
         *([] if rows is None else [rows]),
@@ -124,7 +133,11 @@ def convert_decoder(
         model=f"the decoder of {part.model}",
         buffers=[name for name, _ in network.named_buffers()],
     )
-    return Transfer(converted, rows)
+    if text is not None:
+        return Transfer(converted, filled=text.classes, notes=text.notes)
+    if rows is not None:
+        return Transfer(converted, rows, rows.filled, tuple(row_notes(rows)))
+    return Transfer(converted)
 
 
 def _missing(source: Source, network: SegmentationNetwork, parts: Parts) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from jaxtyping import Float
 from torch import Tensor
 
 from voxgraft.errors import GraftError
@@ -47,7 +48,8 @@ class SegmentationGraft:
     decoder_options: Json
     """Options of :func:`voxgraft.models.build_segmentation` that made the decoder."""
     filled: tuple[str, ...] = ()
-    """Classes whose outputs are those of the source's head (``parts="all"``)."""
+    """Classes whose outputs are those of the source's head (``parts="all"``): a training that sets
+    the head's bias must leave theirs alone."""
 
 
 def graft_segmentation(
@@ -60,6 +62,7 @@ def graft_segmentation(
     decoder: DecoderKind | None = None,
     decoder_norm: DecoderNorm | None = None,
     decoder_width: int | None = None,
+    embeddings: Float[Tensor, "k 512"] | None = None,
     method: Inflation = "average",
     stem: StemMethod = "sum",
     in_channels: int = 1,
@@ -98,6 +101,9 @@ def graft_segmentation(
             segmentation's, else ``"instance"``.
         decoder_width: Channels of the U-Net's decoder on the volume's own grid; by default
             likewise, else 32.
+        embeddings: Of each output's name, in order, for a text-driven head; see
+            :func:`voxgraft.models.decoders.read_embeddings`. With ``parts="all"`` that head is the
+            source's whole, which needs a text-driven head too.
         method: How kernels of a 2D source are extended along depth.
         stem: How the source's channels become the network's.
         in_channels: Channels of the volumes; a network that is given keeps its own.
@@ -124,11 +130,12 @@ def graft_segmentation(
         raise GraftError(
             "a segmentation network is given, which has its own outputs: leave them out."
         )
-    building = (decoder, decoder_norm, decoder_width)
+    building = (decoder, decoder_norm, decoder_width, embeddings)
     if given and (deep_supervision or any(option is not None for option in building)):
         raise GraftError(
-            "decoder, decoder_norm, decoder_width and deep_supervision build a network by name; "
-            "here one is given, which has its own. Leave them out, or give the model's name."
+            "decoder, decoder_norm, decoder_width, embeddings and deep_supervision build a network "
+            "by name; here one is given, which has its own. Leave them out, or give the model's "
+            "name."
         )
     check_choice("parts", parts, PARTS)
     if decoder is not None:
@@ -162,6 +169,8 @@ def graft_segmentation(
             if decoder_width is None
             else decoder_width,
             deep_supervision=deep_supervision,
+            head="plain" if embeddings is None else "text",
+            embeddings=embeddings,
             seed=seed,
         )
     state = read_source(part.source).state
@@ -192,7 +201,7 @@ def graft_segmentation(
         model_options=part.model_options,
         decoder=decoder_kind(network),
         decoder_options=decoder_options(network),
-        filled=() if transfer.rows is None else transfer.rows.filled,
+        filled=transfer.filled,
     )
 
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from voxgraft.grafting.class_rows import row_notes
 from voxgraft.grafting.decoder_transfer import Transfer
 from voxgraft.grafting.graft import Graft
 from voxgraft.models import SegmentationNetwork
@@ -72,7 +71,7 @@ def whole_report(
         found += ", the head's output by output"
     return replace(
         report,
-        notes=(*report.notes, *([] if rows is None else row_notes(rows))),
+        notes=(*report.notes, *transfer.notes),
         coverage=(counts["loaded"] + counts["adapted"]) / total,
         parameters={
             "model": total,
