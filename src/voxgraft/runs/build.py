@@ -14,6 +14,7 @@ from voxgraft.models import (
     exchange_norm,
 )
 from voxgraft.models.decoders.build import usual_decoder
+from voxgraft.models.decoders.embeddings import read_embeddings
 from voxgraft.recipes import ModelSettings, Recipe, StartSettings
 from voxgraft.runs.input_contract import given_input, noted, with_findings
 from voxgraft.transforms import Preprocessing
@@ -71,45 +72,59 @@ def build_segmenter(
     given = given_input(
         recipe.preprocessing, in_channels=in_channels, crop_size_voxels=recipe.crops
     )
-    decoder = None if settings.decoder == "auto" else settings.decoder
     start, model = recipe.start, recipe.model
-    if start.source is None:
-        encoder = build_encoder(
-            model.name, in_channels=in_channels, seed=recipe.seed, **model.options
-        )
-        if start.norm != "keep":
-            exchange_norm(encoder, start.norm)
-        network = build_segmentation(
+    classes = output_classes(recipe.target, overlapping=settings.overlapping)
+    decoder = None if settings.decoder == "auto" else settings.decoder
+    target: str | SegmentationNetwork = model.name
+    if start.source is None or settings.head == "text":
+        part = graft_start(model, start, in_channels=in_channels, check_parity=False)
+        if part is None:
+            encoder = build_encoder(
+                model.name, in_channels=in_channels, seed=recipe.seed, **model.options
+            )
+            if start.norm != "keep":
+                exchange_norm(encoder, start.norm)
+        else:
+            encoder = part.encoder
+        target = build_segmentation(
             encoder,
             outputs,
             decoder=decoder or usual_decoder(encoder),
             decoder_norm=settings.decoder_norm,
             decoder_width=settings.decoder_width,
             deep_supervision=settings.deep_supervision,
+            head=settings.head,
+            embeddings=(
+                None
+                if settings.embeddings is None
+                else read_embeddings(settings.embeddings, classes)
+            ),
             input_mean=SCRATCH_MEAN,
             input_sd=SCRATCH_SD,
             seed=recipe.seed,
         )
-        _standardize(network, given, SCRATCH_MEAN, SCRATCH_SD)
-        return network, None
+        if start.source is None:
+            _standardize(target, given, SCRATCH_MEAN, SCRATCH_SD)
+            return target, None
+    named = isinstance(target, str)
     grafted = graft_segmentation(
         start.source,
-        model.name,
-        outputs,
+        target,
+        outputs if named else None,
         parts=start.parts,
-        classes=output_classes(recipe.target, overlapping=settings.overlapping),
-        decoder=decoder,
-        decoder_norm=settings.decoder_norm,
-        decoder_width=settings.decoder_width,
+        classes=classes,
+        decoder=decoder if named else None,
+        decoder_norm=settings.decoder_norm if named else None,
+        decoder_width=settings.decoder_width if named else None,
         method=start.method,
         stem=start.stem,
         in_channels=in_channels,
-        model_options=model.options,
+        model_options=model.options if named else None,
         deep_supervision=settings.deep_supervision,
         check_parity=check_parity,
         seed=recipe.seed,
     )
-    if start.norm != "keep":
+    if start.norm != "keep" and named:
         exchange_norm(grafted.network.encoder, start.norm)
     grafted = replace(grafted, report=noted(grafted.report, grafted.source, given))
     mean, sd = network_scaling(grafted.source.input, given)

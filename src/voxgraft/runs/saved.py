@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from voxgraft.errors import RunError
@@ -180,6 +181,8 @@ def load_segmentation(folder: Path) -> TrainedSegmentation:
         decoder_norm=settings.decoder_norm,
         decoder_width=settings.decoder_width,
         deep_supervision=settings.deep_supervision,
+        head=settings.head,
+        embeddings=torch.zeros(task.outputs, 512) if settings.head == "text" else None,
         input_mean=card.input_mean,
         input_sd=card.input_sd,
     )
