@@ -15,6 +15,7 @@ from voxgraft.feeds.kept import KeptVolumes
 from voxgraft.feeds.prefetch import Batch, Feed
 from voxgraft.feeds.volumes import check_channels, crop_start
 from voxgraft.store import Prepared, PreparedMasks
+from voxgraft.store.make_masks import NOTHING
 from voxgraft.store.prepared_masks import labels_of
 from voxgraft.transforms.augmentation import Augmentation
 from voxgraft.transforms.batch import change_values
@@ -174,7 +175,7 @@ class CropFeed(Feed):
         block = np.empty((len(image), *extent), dtype=np.float32)
         self._images.fill(block, position, first)
         image.copy_(sample_image(block, first, crop, background))
-        own = sample_labels(labels_of(stored), first, crop)
+        own = labels_of(sample_labels(stored, first, crop, outside=NOTHING))
         labels[: len(own)] = torch.from_numpy(own)
 
 

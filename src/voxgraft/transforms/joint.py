@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int16, Integer
+from jaxtyping import Float, Integer
 from torch import Tensor
 from torch.nn import functional
 
@@ -15,6 +15,9 @@ from voxgraft.types import Size3
 
 _MARGIN_VOXELS = 1e-3
 """For what rounding may move a place over the border of a block."""
+
+_SLAB_VOXELS = 2**16
+"""Labels that are looked up at a time: what that needs lies in the cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,15 +98,16 @@ def sample_image(
         crop: The map.
         background: Value outside of the volume.
     """
-    sizes = np.array(block.shape[1:], dtype=np.float64)
     # grid_sample counts from -1 to 1 over the extent, last axis first.
-    theta = np.empty((3, 4))
-    size = np.asarray(crop.size, dtype=np.float64)
-    theta[:, :3] = crop.matrix * (size / sizes[:, None])
-    theta[:, 3] = (2 * (crop.center - np.asarray(start)) + 1) / sizes - 1
-    order = [2, 1, 0]
-    turned = torch.from_numpy(theta[order][:, [*order, 3]].astype(np.float32))
-    grid = functional.affine_grid(turned[None], [1, 1, *crop.size], align_corners=False)
+    sizes = np.array(block.shape[1:], dtype=np.float64)
+    first = crop.places(np.zeros((1, 3)))[0] - np.asarray(start)
+    begin, weights = (2 * first + 1) / sizes - 1, 2 * crop.matrix / sizes[:, None]
+    steps = [torch.arange(n, dtype=torch.float64) for n in crop.size]
+    grid = torch.empty((1, *crop.size, 3))
+    for axis in range(3):
+        rows = (steps[0] * weights[axis, 0] + begin[axis])[:, None] + steps[1] * weights[axis, 1]
+        columns = (steps[2] * weights[axis, 2]).float()
+        torch.add(rows.float()[:, :, None], columns, out=grid[0, ..., 2 - axis])
     source = torch.from_numpy(np.ascontiguousarray(block, dtype=np.float32))[None]
     if background:
         source = source - background
@@ -114,26 +118,33 @@ def sample_image(
 
 
 def sample_labels(
-    block: Integer[np.ndarray, "l i j k"], start: Size3, crop: CropMap
-) -> Int16[np.ndarray, "l d h w"]:
-    """Return the crop of labels, each voxel that of the nearest one; 0 outside of the block."""
-    sizes = block.shape[1:]
-    first = crop.places(np.zeros((1, 3)))[0] - np.asarray(start)
-    steps = [np.arange(n, dtype=np.float32)[:, None] for n in crop.size]
-    result = np.zeros((len(block), *crop.size), dtype=np.int16)
-    flat = block.reshape(len(block), -1)
-    weights = crop.matrix.astype(np.float32)
-    rows = steps[1] * weights[:, 1] + first.astype(np.float32) + np.float32(0.5)
-    columns = steps[2] * weights[:, 2]
-    for level in range(crop.size[0]):
-        near = []
+    block: Integer[np.ndarray, "l i j k"], start: Size3, crop: CropMap, outside: int = 0
+) -> Integer[np.ndarray, "l d h w"]:
+    """Return the crop of labels, each voxel that of the nearest one.
+
+    Args:
+        block: Part of the volume, as much as :meth:`CropMap.block` says and the volume has.
+        start: Where it begins in the volume.
+        crop: The map.
+        outside: Label of what lies outside of the block.
+    """
+    # A border around the block takes what lies outside, so that no place needs to be asked.
+    sizes = [n + 2 for n in block.shape[1:]]
+    border = ((0, 0), (1, 1), (1, 1), (1, 1))
+    flat = np.pad(block, border, constant_values=outside).reshape(len(block), -1)
+    first = crop.places(np.zeros((1, 3)))[0] - np.asarray(start) + 1.5
+    weights = crop.matrix
+    steps = [np.arange(n) for n in crop.size]
+    result = np.empty((len(block), *crop.size), dtype=block.dtype)
+    together = max(1, _SLAB_VOXELS // (crop.size[1] * crop.size[2]))
+    for level in range(0, crop.size[0], together):
+        places: np.ndarray | int = 0
         for axis in range(3):
-            begin = rows[:, axis] + np.float32(level) * weights[axis, 0]
-            near.append(np.floor(begin[:, None] + columns[None, :, axis]).astype(np.int32))
-        inside = np.ones(near[0].shape, dtype=bool)
-        for place, length in zip(near, sizes, strict=True):
-            inside &= (place >= 0) & (place < length)
-        places = ((near[0] * sizes[1] + near[1]) * sizes[2] + near[2])[inside]
-        for layer in range(len(block)):
-            result[layer, level][inside] = flat[layer][places]
+            along = (steps[0][level : level + together] * weights[axis, 0] + first[axis])[:, None]
+            rows = (along + steps[1] * weights[axis, 1]).astype(np.float32)
+            near = rows[:, :, None] + (steps[2] * weights[axis, 2]).astype(np.float32)
+            np.clip(near, 0, sizes[axis] - 1, out=near)
+            places = places * sizes[axis] + near.astype(np.int32)
+        for own, layer in zip(flat, result, strict=True):
+            np.take(own, places, out=layer[level : level + together], mode="clip")
     return result
