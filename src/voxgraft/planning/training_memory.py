@@ -1,0 +1,190 @@
+"""The memory that a training takes: its steps are run without numbers, and counted."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses import FakeTensorMode
+
+from voxgraft.errors import ModelError
+from voxgraft.models import SegmentationNetwork, build_encoder, build_segmentation
+from voxgraft.models.decoders.build import DecoderKind
+from voxgraft.models.decoders.unet import DecoderNorm
+from voxgraft.planning.live_memory import LiveMemory
+from voxgraft.tasks.segmentation import SegmentationLoss
+from voxgraft.tasks.segmentation.loss import crop_loss
+from voxgraft.types import Size3
+
+_LOSS_EDGE = 16
+"""Edge of the crop on which the loss is measured, in voxels."""
+_DEEPER = 8 / 7
+"""What coarser maps add to the finest one, each having half of the voxels along each axis."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedNetwork:
+    """A segmentation network as it is to be trained."""
+
+    model: str
+    classes: int
+    """Structures, without background."""
+    decoder: DecoderKind
+    in_channels: int = 1
+    overlapping: bool = False
+    loss: SegmentationLoss = "dice_ce"
+    deep_supervision: bool = False
+    decoder_norm: DecoderNorm = "instance"
+    decoder_width: int = 32
+    options: dict[str, Any] = field(default_factory=dict)
+    """Options of the encoder."""
+
+    @property
+    def outputs(self) -> int:
+        """Channels of the head."""
+        return self.classes if self.overlapping else self.classes + 1
+
+    def build(self) -> SegmentationNetwork:
+        """Build the network with shapes alone, on PyTorch's device ``meta``.
+
+        Raises:
+            RegistryError: If no network has that name.
+            ModelError: If it cannot be built with these settings.
+        """
+        with torch.device("meta"):
+            encoder = build_encoder(self.model, in_channels=self.in_channels, **self.options)
+        return build_segmentation(
+            encoder,
+            self.outputs,
+            decoder=self.decoder,
+            decoder_norm=self.decoder_norm,
+            decoder_width=self.decoder_width,
+            deep_supervision=self.deep_supervision,
+        )
+
+
+class TrainingMemory:
+    """What the training of one network takes, by the size of crops and batches.
+
+    A step (forward, backward, in mixed precision or with gradient checkpointing) is run by
+    PyTorch's fake tensors, which have shapes and no numbers: each storage counts from its birth to
+    its end, so that what autograd keeps, gradients and passing maps are all in the peak. The loss
+    is measured with real numbers on a small crop, and grows with the voxels. AdamW's two moments
+    are added. What kernels take for themselves while they run (cuDNN's workspaces) and what an
+    allocator leaves between blocks is not in it: a budget keeps a margin for that.
+    """
+
+    def __init__(self, trained: TrainedNetwork) -> None:
+        """Build the network without numbers.
+
+        Raises:
+            RegistryError: If no network has that name.
+            ModelError: If it cannot be built with these settings.
+        """
+        self.trained = trained
+        self._fake = FakeTensorMode(allow_non_fake_inputs=True)
+        self._network = trained.build()
+        self._known: dict[object, int] = {}
+        self.parameters = sum(each.numel() for each in self._network.parameters())
+        """Number of the network's parameters."""
+        facts = self._network.encoder.declaration
+        self.checkpoints = facts.gradient_checkpointing
+        """Whether gradient checkpointing has an effect."""
+        self.min_size: Size3 = facts.min_size
+        """Smallest volume that the encoder takes, in voxels."""
+        with self._fake:
+            self._network.to_empty(device="cpu")
+        self._loss_bytes = _loss_bytes(trained)
+
+    def padded(self, size: Size3) -> Size3:
+        """Return the size, in voxels, to which the network extends a crop; it wastes the margin."""
+        return self._network.padded_size(size)
+
+    def training_bytes(
+        self, crop: Size3, batch: int, *, bf16: bool = False, checkpointing: bool = False
+    ) -> int:
+        """Return the peak of a training step.
+
+        Args:
+            crop: (depth, height, width), in voxels.
+            batch: Crops in one forward pass.
+            bf16: Whether the network runs in mixed precision.
+            checkpointing: Whether the encoder's activations are computed again.
+
+        Raises:
+            ModelError: If the network does not run on crops of this size.
+        """
+        key = (crop, batch, bf16, checkpointing)
+        if key not in self._known:
+            self._known[key] = self._step(crop, batch, bf16, checkpointing)
+        return self._known[key]
+
+    def inference_bytes(self, crop: Size3, windows: int) -> int:
+        """Return the peak of showing so many windows to the network, in float32.
+
+        Raises:
+            ModelError: If the network does not run on windows of this size.
+        """
+        key = (crop, windows)
+        if key not in self._known:
+            with self._fake, LiveMemory() as live, torch.no_grad():
+                self._begin(live, checkpointing=False)
+                self._run(crop, windows)
+            self._known[key] = live.peak_bytes
+        return self._known[key]
+
+    def _step(self, crop: Size3, batch: int, bf16: bool, checkpointing: bool) -> int:
+        with self._fake, LiveMemory() as live:
+            self._begin(live, checkpointing)
+            weights = live.now_bytes
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+                outputs = self._run(crop, batch)
+            levels = [level.float() for level in outputs]
+            at_loss = live.now_bytes + self._loss_bytes * batch * _volume(crop)
+            torch.stack([level.mean() for level in levels]).sum().backward()  # type: ignore[no-untyped-call]
+            self._network.zero_grad(set_to_none=True)
+        moments = 2 * weights
+        updating = weights + weights + moments + weights  # weights, gradients, moments, a copy
+        peak: int = max(moments + at_loss, moments + live.peak_bytes, updating)
+        return peak
+
+    def _begin(self, live: LiveMemory, checkpointing: bool) -> None:
+        for tensor in (*self._network.parameters(), *self._network.buffers()):
+            live.count(tensor)
+        if self.checkpoints:
+            self._network.set_gradient_checkpointing(checkpointing)
+
+    def _run(self, crop: Size3, count: int) -> list[Tensor]:
+        images = torch.empty(count, self.trained.in_channels, *crop)
+        try:
+            if self.trained.deep_supervision:
+                return self._network.forward_levels(images)
+            return [self._network(images)]
+        except (RuntimeError, ValueError, AssertionError) as error:
+            raise ModelError(
+                f"{self.trained.model} does not run on {count} crops of {crop} voxels (depth, "
+                f"height, width): {error}. Choose another size of the crops, or another network."
+            ) from error
+
+
+def _loss_bytes(trained: TrainedNetwork) -> int:
+    """Return what the loss of one voxel of the finest map takes at its peak, logits not counted."""
+    size = (_LOSS_EDGE,) * 3
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.zeros(1, trained.outputs, *size, requires_grad=True)
+    labels = torch.randint(
+        0, trained.classes + 1, (1, 1, *size), dtype=torch.int16, generator=generator
+    )
+    known = torch.ones(1, trained.classes, dtype=torch.bool)
+    with LiveMemory() as live:
+        loss = crop_loss(logits, labels, known, kind=trained.loss, overlapping=trained.overlapping)
+        del loss
+    share = _DEEPER if trained.deep_supervision else 1.0
+    return math.ceil(share * live.peak_bytes / math.prod(size))
+
+
+def _volume(size: Size3) -> int:
+    return math.prod(size)
