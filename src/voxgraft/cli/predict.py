@@ -14,7 +14,9 @@ def predict(
     run: Path = typer.Argument(..., metavar="RUN", help="The folder of a finished run."),
     scans: list[Path] = typer.Argument(..., metavar="SCAN...", help="Files or DICOM folders."),
     out: Path | None = typer.Option(
-        None, "--out", help="Also write the table: .csv, .tsv or .json."
+        None,
+        "--out",
+        help="Also write the table: .csv, .tsv or .json. Of a segmentation: folder for its files.",
     ),
     explain: Path | None = typer.Option(
         None,
@@ -33,9 +35,40 @@ def predict(
         metavar="NAME",
         help="The class or label to explain; by default the likeliest (of two, the second).",
     ),
+    clean: list[str] | None = typer.Option(
+        None,
+        "--clean",
+        metavar="NAME=RULES",
+        help="Of a segmentation: clean a structure, or all, by largest, fill, 5ml (joined by "
+        "commas): its largest component, without holes, no component below 5 ml.",
+    ),
+    each: bool = typer.Option(
+        False, "--each", help="Of a segmentation: also a file for each structure."
+    ),
+    dicom_seg: bool = typer.Option(
+        False, "--dicom-seg", help="Of a segmentation of DICOM folders: also a DICOM SEG."
+    ),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Predict scans of any supported format with the preprocessing that RUN was trained with."""
+    from voxgraft.runs import segments
+
+    if segments(run):
+        from voxgraft.cli.segment import predict_segmentation
+
+        if explain is not None or explain_output is not None:
+            raise UsageError(
+                f"{run} is a segmentation, which shows where structures are: leave out --explain."
+            )
+        predict_segmentation(
+            run, scans, out, clean=clean or (), each=each, dicom=dicom_seg, as_json=as_json
+        )
+        return
+    if clean or each or dicom_seg:
+        raise UsageError(
+            f"--clean, --each and --dicom-seg are for segmentations, and {run} is none. Leave "
+            "them out."
+        )
     from voxgraft.cli.heat import explain_to, method_named
     from voxgraft.files import atomic_path
     from voxgraft.inference import find_output, load_trained

@@ -14,9 +14,10 @@ from voxgraft.inference.scans import (
     scan_slice_of,
     write_explained,
 )
+from voxgraft.inference.segment import segment_scan, segment_to
 from voxgraft.inference.segmentation_files import write_segmented
 from voxgraft.inference.segmented import SegmentedScan, pack_masks
-from voxgraft.runs import load_trained
+from voxgraft.runs import load_segmentation, load_trained
 
 __all__ = [
     "Cleaning",
@@ -32,6 +33,7 @@ __all__ = [
     "explain_scan",
     "find_output",
     "likely_output",
+    "load_segmentation",
     "load_trained",
     "names_of_scans",
     "output_label",
@@ -39,6 +41,8 @@ __all__ = [
     "pack_masks",
     "predict",
     "scan_slice_of",
+    "segment_scan",
+    "segment_to",
     "telling_planes",
     "write_dicom_seg",
     "write_explained",
