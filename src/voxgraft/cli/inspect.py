@@ -56,7 +56,7 @@ def _names(item: dict[str, Any]) -> str:
 
 def _words(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key}: {item}" for key, item in value.items()) or "-"
+        return ", ".join(f"{key}: {_words(item)}" for key, item in value.items()) or "-"
     if isinstance(value, list | tuple):
         return "; ".join(map(str, value)) or "-"
     return "-" if value is None else str(value)
