@@ -13,9 +13,10 @@ import torch
 from safetensors.torch import save_file
 
 from voxgraft.comparison.audit import declared_data_sets, input_audit, overlap_audit
+from voxgraft.comparison.grafts import audit_grafts
 from voxgraft.comparison.matrix import Study
 from voxgraft.comparison.plan_file import plan_from_dict
-from voxgraft.comparison.study import audit_grafts, open_study
+from voxgraft.comparison.study import open_study
 from voxgraft.comparison.summary import data_summary
 from voxgraft.datasets import Table, read_table, write_table
 from voxgraft.runs import build_network

@@ -14,6 +14,7 @@ from voxgraft.comparison.evidence import ArmEvidence, Evidence, gather_evidence
 from voxgraft.comparison.matrix import Study
 from voxgraft.comparison.networks import over_networks, published_table
 from voxgraft.comparison.plan import reference_of, resolve_reference
+from voxgraft.comparison.structures import by_structure
 from voxgraft.comparison.summary import cost_rows, data_summary, example_rows, start_row
 from voxgraft.datasets import Table, read_table
 from voxgraft.errors import RunError
@@ -94,12 +95,9 @@ def analyze(
         "runs": evidence.runs,
         "curves": _curves(study, evidence, metric),
         "baselines": _baselines(study, evidence, metric, table),
-        "differences": [
-            _difference_row(item, text)
-            for item, text in zip(
-                compared, verdict(compared, metric_label=label, unit=unit), strict=True
-            )
-        ],
+        "differences": _difference_rows(compared, label, unit),
+        "secondary": _secondary(study, evidence),
+        "structures": by_structure(study, evidence, metric),
         "label_savings": _savings(study, evidence, metric),
         "networks": over_networks(study, evidence, metric),
         "published": published_table(study),
@@ -166,7 +164,33 @@ def _paired(
         bounds=metric.bounds,
         higher_is_better=metric.higher_is_better,
         replicates=study.plan.replicates,
+        undefined=study.segments,
     )
+
+
+def _secondary(study: Study, evidence: Evidence) -> list[Json]:
+    """Return curves and differences in the metric that stands beside the primary one.
+
+    Its differences are a family of their own in Holm's correction, and no conclusion rests on them.
+    """
+    if not study.segments:
+        return []
+    metric = get_metric("dice" if study.metric == "surface_dice" else "surface_dice")
+    compared = _differences(study, evidence, metric)
+    return [
+        {
+            "metric": metric.name,
+            "metric_label": metric.label,
+            "higher_is_better": metric.higher_is_better,
+            "curves": _curves(study, evidence, metric),
+            "differences": _difference_rows(compared, metric.label, _unit(study, metric)),
+        }
+    ]
+
+
+def _difference_rows(compared: list[Compared], label: str, unit: str) -> list[Json]:
+    texts = verdict(compared, metric_label=label, unit=unit)
+    return [_difference_row(item, text) for item, text in zip(compared, texts, strict=True)]
 
 
 def _difference_row(item: Compared, text: str) -> Json:
@@ -196,6 +220,7 @@ def _interval(study: Study, evidence: Evidence, metric: Metric, scores: Any) -> 
         scores,
         evidence.test.patients,
         bounds=metric.bounds,
+        undefined=study.segments,
     )
 
 
@@ -235,7 +260,10 @@ def _curves(study: Study, evidence: Evidence, metric: Metric) -> list[Json]:
 
 
 def _baselines(study: Study, evidence: Evidence, metric: Metric, table: Table) -> list[Json]:
+    """Return trivial predictors; none of a segmentation, whose Dice is 0 where none is drawn."""
     kind = study.target.kind
+    if study.segments:
+        return []
     train, test = table.split("train").frame, evidence.test.frame
     train_target = study.target.encode(train)
     rows = []
@@ -292,6 +320,7 @@ def _savings(study: Study, evidence: Evidence, metric: Metric) -> list[Json]:
             base,
             evidence.test.patients,
             higher_is_better=metric.higher_is_better,
+            undefined=study.segments,
         )
         rows.append(_savings_row(model.name, start.name, against[1], saved, metric))
     return rows

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from voxgraft.comparison.analysis import analyze
 from voxgraft.comparison.engine import Event, LocalEngine
+from voxgraft.comparison.grafts import audit_grafts
 from voxgraft.comparison.matrix import Arm, Study, run_id, trial_id
 from voxgraft.comparison.plan import Plan
 from voxgraft.comparison.stages import stage_runs, with_stages
 from voxgraft.comparison.study import (
-    audit_grafts,
     channels_of,
     check_sizes,
     open_study,

@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 
 from voxgraft.comparison.audit import input_audit, overlap_audit
+from voxgraft.comparison.grafts import audit_grafts
 from voxgraft.comparison.matrix import Arm, Study
 from voxgraft.comparison.plan import Plan
 from voxgraft.comparison.stages import StageRuns, stage_runs
 from voxgraft.comparison.study import (
-    audit_grafts,
     channels_of,
     check_sizes,
     open_study,

@@ -27,7 +27,8 @@ class TestSet:
     frame: pd.DataFrame
     """Cases in order, with ``case_id``, ``patient_id`` and ``target_*``."""
     target: Array
-    """``(n,)``, or ``(n, columns)`` for several columns."""
+    """``(n,)``, or ``(n, columns)`` for several columns. Of a segmentation ``(n, structures)``: 1
+    where a structure is in the reference, 0 where it is not, NaN where it is not annotated."""
     patients: NDArray[np.str_]
     """``(n,)`` ids; resampled together."""
 
@@ -40,7 +41,8 @@ class ArmEvidence:
     seeds: tuple[int, ...]
     """Seeds whose runs are usable, in the plan's order."""
     scores: Array
-    """``(seeds, n)``, or ``(seeds, n, columns)``."""
+    """``(seeds, n)``, or ``(seeds, n, columns)``. Of a segmentation the scores of cases, NaN where
+    a case has none (:func:`voxgraft.metrics.segmentation.matrix.score_matrix`)."""
 
 
 @dataclass(frozen=True)
@@ -103,12 +105,13 @@ def _test_set(study: Study, frame: pd.DataFrame) -> TestSet:
     if study.plan.level == "patient":
         level = by_patient(study.target.kind, truth, scores_of(frame), patients)
         return TestSet(frame, squeeze(level.target), level.patients.astype(str))
-    return TestSet(frame, squeeze(truth), patients)
+    return TestSet(frame, truth if study.segments else squeeze(truth), patients)
 
 
 def _aligned_scores(study: Study, frame: pd.DataFrame, test: TestSet, run: RunFolder) -> Array:
     same = list(frame["case_id"]) == list(test.frame["case_id"])
-    if not same or not np.array_equal(truth_of(frame), truth_of(test.frame)):
+    expected = truth_of(test.frame)
+    if not same or not np.array_equal(truth_of(frame), expected, equal_nan=study.segments):
         raise RunError(
             f"{run.path} was scored on other test cases than the runs before it. "
             "Delete that folder and start the same command again."

@@ -49,6 +49,11 @@ class Study:
     made: Mapping[str, str] = field(default_factory=dict)
     """``model__start`` to the run that it went through first, once that has finished."""
 
+    @property
+    def segments(self) -> bool:
+        """Whether structures are segmented; their scores are open where a case has none."""
+        return self.target.kind == "segmentation"
+
     def pairs(self) -> list[tuple[ModelSettings, StartSettings]]:
         """Return each network with each start that is tried on it, by networks.
 
@@ -84,7 +89,7 @@ class Study:
 
     def trial(self, arm: Arm, learning_rate: float) -> Recipe:
         """Return the recipe of one trial: the first seed, scored on validation alone."""
-        recipe = self._recipe(arm, self.plan.seeds[0], learning_rate)
+        recipe = self.recipe(arm, self.plan.seeds[0], learning_rate)
         optimization, steps = recipe.optimization, self.plan.learning_rate.steps
         if steps is not None:
             optimization = optimization.replace(steps=steps, epochs=None)
@@ -94,12 +99,13 @@ class Study:
 
     def run(self, arm: Arm, seed: int, learning_rate: float | None) -> Recipe:
         """Return the recipe of one run."""
-        recipe = self._recipe(arm, seed, learning_rate)
+        recipe = self.recipe(arm, seed, learning_rate)
         keep = self.plan.keep_weights
         saved = keep == "all" or (keep == "first seed" and seed == self.plan.seeds[0])
         return dataclasses.replace(recipe, save_weights=saved)
 
-    def _recipe(self, arm: Arm, seed: int, learning_rate: float | None) -> Recipe:
+    def recipe(self, arm: Arm, seed: int, learning_rate: float | None) -> Recipe:
+        """Return what trials and runs of an arm train by."""
         optimization = dataclasses.replace(self.plan.optimization, threads=self.threads)
         if learning_rate is not None:
             optimization = dataclasses.replace(optimization, learning_rate=learning_rate)
@@ -118,6 +124,7 @@ class Study:
             seed=seed,
             crop_size_voxels=self.plan.crop_size_voxels,
             windows=self.plan.windows,
+            segmentation=self.plan.segmentation if self.segments else None,
             store=self.plan.store,
         )
 

@@ -126,6 +126,7 @@ def _means(
                     evidence.test.patients,
                     bounds=metric.bounds,
                     higher_is_better=metric.higher_is_better,
+                    undefined=study.segments,
                 )
                 row = dataclasses.asdict(difference)
                 row["per_network"] = dict(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from voxgraft.datasets import Target, Windows
-from voxgraft.recipes import ModelSettings, StartSettings, TaskSettings
+from voxgraft.recipes import ModelSettings, SegmentationSettings, StartSettings, TaskSettings
 from voxgraft.training import Optimization
 from voxgraft.transforms import Augmentation, Preprocessing
 from voxgraft.types import Json, Size3
@@ -58,6 +58,8 @@ class Stage:
     windows: Windows | None = None
     optimization: Optimization | None = None
     task: TaskSettings | None = None
+    crop_size_voxels: Size3 | None = None
+    segmentation: SegmentationSettings | None = None
     grid: tuple[float, ...] | None = None
     """Learning rates to choose from on its validation cases, for each start and network; None
     takes the plan's grid."""
@@ -85,7 +87,10 @@ class Plan:
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     augmentation: Augmentation = field(default_factory=Augmentation)
     crop_size_voxels: Size3 | None = None
-    """Random training crops (depth, height, width); None trains on whole volumes."""
+    """Random training crops (depth, height, width); None trains on whole volumes. Those of a
+    segmentation are its windows too."""
+    segmentation: SegmentationSettings | None = None
+    """How structures are segmented, where the target (or that of a stage) is a segmentation."""
     windows: Windows | None = None
     """Windows that studies are seen through; a network's own come first."""
     models: tuple[ModelSettings, ...]
@@ -182,7 +187,8 @@ class Plan:
         for name in ("target", "split", "augmentation", "optimization", "task", "learning_rate"):
             plain[name] = dataclasses.asdict(plain[name]) if plain[name] is not None else None
         plain["models"] = [dataclasses.asdict(model) for model in self.models]
-        plain["windows"] = None if self.windows is None else dataclasses.asdict(self.windows)
+        for name in ("windows", "segmentation"):
+            plain[name] = None if plain[name] is None else dataclasses.asdict(plain[name])
         plain["pretraining"] = {name: _plain_stage(stage) for name, stage in self.stages.items()}
         plain["starts"] = [dataclasses.asdict(start) for start in self.starts]
         for start in plain["starts"]:
@@ -203,7 +209,8 @@ def _plain_stage(stage: Stage) -> Json:
     plain = {item.name: getattr(stage, item.name) for item in dataclasses.fields(stage)}
     if stage.preprocessing is not None:
         plain["preprocessing"] = stage.preprocessing.to_dict()
-    for name in ("target", "split", "augmentation", "windows", "optimization", "task"):
+    sections = ("target", "split", "augmentation", "windows", "optimization", "task")
+    for name in (*sections, "segmentation"):
         plain[name] = None if plain[name] is None else dataclasses.asdict(plain[name])
     if stage.target is not None:
         del plain["target_columns"]

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from voxgraft.comparison.plan import LearningRateSearch, Plan, Size, SplitSettings, Stage
+from voxgraft.comparison.plan_segmentation import settle_segmentation
 from voxgraft.datasets import Target, Windows
 from voxgraft.recipes import (
     Faults,
     ModelSettings,
+    SegmentationSettings,
     StartSettings,
     TaskSettings,
     check_keys,
@@ -49,6 +51,7 @@ _SECTIONS: dict[str, Any] = {
     "optimization": Optimization,
     "task": TaskSettings,
     "windows": Windows,
+    "segmentation": SegmentationSettings,
     "learning_rate": LearningRateSearch,
 }
 
@@ -87,6 +90,7 @@ def plan_from_dict(data: Json, where: str) -> Plan:
         faults.add("table", "missing; give the path of a table of cases")
     if not faults.found:
         _check_names(values, faults)
+        settle_segmentation(values, faults)
     faults.raise_if_any("plan")
     return Plan(**values)
 
@@ -184,6 +188,7 @@ def _read_stages(data: Any, faults: Faults) -> dict[str, Stage]:
 _STAGE_TYPES: dict[str, Any] = {
     "table": str,
     "metric": str,
+    "crop_size_voxels": Size3,
     "grid": tuple[float, ...],
     "seed": int,
 }

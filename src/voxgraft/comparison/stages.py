@@ -52,7 +52,12 @@ def stage_runs(study: Study, folder: Path, jobs: int, channels: int) -> StageRun
         _refuse_test_patients(study, name, cases)
         preprocessing = stage.preprocessing or plan.preprocessing
         prepared = prepare_table(
-            place / "cases.csv", preprocessing, plan.store, jobs, f"preparing volumes of {name}"
+            place / "cases.csv",
+            target,
+            preprocessing,
+            plan.store,
+            jobs,
+            f"preparing volumes of {name}",
         )
         found = channels_of(prepared)
         if found != channels:
@@ -129,6 +134,7 @@ def _recipe(
     """Return the recipe of a stage, but for network, start and learning rate."""
     plan = study.plan
     optimization: Optimization = stage.optimization or plan.optimization
+    segments = target.kind == "segmentation"
     return Recipe(
         table=str(table),
         target=target,
@@ -141,8 +147,9 @@ def _recipe(
         task=stage.task or plan.task,
         seed=stage.seed,
         score_splits=("validation",),
-        crop_size_voxels=plan.crop_size_voxels,
-        windows=stage.windows or plan.windows,
+        crop_size_voxels=stage.crop_size_voxels or plan.crop_size_voxels,
+        windows=None if segments else stage.windows or plan.windows,
+        segmentation=(stage.segmentation or plan.segmentation) if segments else None,
         store=plan.store,
     )
 

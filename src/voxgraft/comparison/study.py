@@ -4,35 +4,37 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
-from voxgraft.comparison.matrix import Study, pair_id
+from voxgraft.comparison.matrix import Study
 from voxgraft.comparison.plan import Plan, SplitSettings
 from voxgraft.comparison.plan_change import refuse_changed_plan
 from voxgraft.comparison.plan_file import plan_from_dict
 from voxgraft.datasets import (
     Table,
     Target,
-    Windows,
     check_table,
+    known_structures,
     nested_subsets,
     read_table,
     split_table,
     write_table,
 )
-from voxgraft.errors import FetchError, RecipeError, TableError, raise_faults
+from voxgraft.datasets.mask_classes import STRUCTURES, structure_files
+from voxgraft.datasets.target import MASKS
+from voxgraft.errors import RecipeError, TableError, raise_faults
 from voxgraft.files import read_json, write_json
 from voxgraft.metrics import get_metric, primary_metric
 from voxgraft.models import build_encoder
 from voxgraft.progress import progress_bar
-from voxgraft.recipes import ModelSettings, read_yaml, write_yaml
-from voxgraft.runs import graft_start, prepare_volumes
-from voxgraft.runs.input_contract import given_input, with_findings
-from voxgraft.store import Prepared
+from voxgraft.recipes import read_yaml, write_yaml
+from voxgraft.runs import prepare_volumes
+from voxgraft.store import Prepared, prepare_masks
 from voxgraft.transforms import Preprocessing
-from voxgraft.types import Json
 
 SPLITS = ("train", "validation", "test")
 
@@ -58,7 +60,10 @@ def open_study(plan: Plan, folder: Path, jobs: int) -> Study:
     cases = settled_cases(table, target, plan.split, folder)
     metric = plan.metric or primary_metric(target.kind).name
     get_metric(metric).function(target.kind)
-    plan.task.build(target, metric)
+    if target.kind == "segmentation":
+        known_structures(cases, target.classes)
+    else:
+        plan.task.build(target, metric)
     _check_baselines(cases, plan)
     subsets = {
         seed: nested_subsets(cases, plan.sizes, seed=seed, target=target) for seed in plan.seeds
@@ -88,20 +93,42 @@ def prepare_cases(study: Study, jobs: int) -> Prepared:
     """Preprocess all volumes of a study that are not in the store, with a bar.
 
     Raises:
-        StoreError: If volumes cannot be read; all are named.
+        StoreError: If volumes (or masks) cannot be read; all are named.
     """
     plan = study.plan
-    return prepare_table(study.table, plan.preprocessing, plan.store, jobs, "preparing volumes")
+    return prepare_table(
+        study.table, study.target, plan.preprocessing, plan.store, jobs, "preparing volumes"
+    )
 
 
 def prepare_table(
-    table: Path, preprocessing: Preprocessing, store: str | None, jobs: int, description: str
+    table: Path,
+    target: Target,
+    preprocessing: Preprocessing,
+    store: str | None,
+    jobs: int,
+    description: str,
 ) -> Prepared:
     """Preprocess all volumes of a table that are not in the store, with a bar.
 
+    The masks of a segmentation are brought onto their grids, too, where runs find them.
+
     Raises:
-        StoreError: If volumes cannot be read; all are named.
+        StoreError: If volumes or masks cannot be read; all are named.
     """
+    with _told(description) as advance:
+        prepared = prepare_volumes(table, preprocessing, store, jobs=jobs, on_progress=advance)
+    if target.kind == "segmentation":
+        with _told(description.replace("volumes", "masks")) as advance:
+            prepare_masks(
+                read_table(table), target.classes, prepared, jobs=jobs, on_progress=advance
+            )
+    return prepared
+
+
+@contextmanager
+def _told(description: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield what to tell (done, total), while a bar shows it."""
     with progress_bar(1.0, description) as bar:
         shown = 0.0
 
@@ -110,7 +137,7 @@ def prepare_table(
             bar.advance(done / total - shown, f"{done}/{total}")
             shown = done / total
 
-        return prepare_volumes(table, preprocessing, store, jobs=jobs, on_progress=advance)
+        yield advance
 
 
 def channels_of(prepared: Prepared) -> int:
@@ -126,12 +153,6 @@ def channels_of(prepared: Prepared) -> int:
             "every case; leave the others out of the table."
         )
     return found[0]
-
-
-def seen_channels(channels: int, model: ModelSettings, windows: Windows | None) -> int:
-    """Return the channels that a network is given: those of the volumes, times the neighbors'."""
-    seen = windows if model.windows is None else model.windows
-    return channels * (1 if seen is None else 2 * seen.neighbors + 1)
 
 
 def check_sizes(study: Study, prepared: Prepared) -> None:
@@ -150,11 +171,14 @@ def check_sizes(study: Study, prepared: Prepared) -> None:
             for axis in range(3)
         ]
         smallest = tuple(least) if windows is None else windows.size_voxels
+        if study.segments and crop is not None:
+            smallest = crop  # a smaller scan is extended to it
         with torch.device("meta"):
             declared = build_encoder(model.name, **model.options).declaration
         if any(found < need for found, need in zip(smallest, declared.min_size, strict=True)):
             needed = "×".join(map(str, declared.min_size))
             what = "volume (or crop)" if windows is None else "window"
+            what = "crop" if study.segments else what
             faults.append(
                 f"{model.name} needs at least {needed} voxels; the smallest {what} has "
                 f"{'×'.join(map(str, smallest))}"
@@ -167,59 +191,6 @@ def check_sizes(study: Study, prepared: Prepared) -> None:
             "Give preprocessing.size_voxels (or a finer spacing_mm, or windows) that reaches it, "
             "or leave that network out.",
         )
-
-
-def audit_grafts(study: Study, folder: Path, in_channels: int) -> Json:
-    """Graft every start onto every model once, with parity; nothing trains if one fails.
-
-    A start that goes through a stage first is grafted twice: as it goes into the stage, and, once
-    the stage has made its run, as it comes out.
-
-    Returns:
-        Per model and start the GraftReport as JSON (None from scratch), also kept in
-        ``grafts.json``.
-
-    Raises:
-        GraftError: If a tensor is unexplained or a graft differs from its original.
-        FetchError: If sources are neither here nor to be fetched; all are named.
-    """
-    plan = study.plan
-    path = folder / "grafts.json"
-    known: Json = read_json(path) if path.is_file() else {}
-    reports: Json = {}
-    pairs = study.pairs()
-    missing: dict[str, str] = {}
-    with progress_bar(len(pairs), "checking grafts") as bar:
-        for model, start in pairs:
-            pair = pair_id(model.name, start.name)
-            before = start.name in plan.chained and pair not in study.made
-            key = f"{pair}__before_{plan.chained[start.name]}" if before else pair
-            if key not in known:
-                windows = plan.windows if model.windows is None else model.windows
-                crop = plan.crop_size_voxels if windows is None else windows.size_voxels
-                channels = seen_channels(in_channels, model, plan.windows)
-                given = given_input(plan.preprocessing, in_channels=channels, crop_size_voxels=crop)
-                if start.source is None:
-                    build_encoder(model.name, in_channels=channels, **model.options)
-                try:
-                    grafted = graft_start(model, start, in_channels=channels)
-                except FetchError as error:
-                    missing[str(start.source)] = str(error)
-                    continue
-                if grafted is not None:
-                    grafted = with_findings(grafted, given)
-                known[key] = None if grafted is None else grafted.report.to_dict()
-                write_json(path, known)
-            reports[key] = known[key]
-            bar.advance(1, start.name)
-    if missing:
-        raise_faults(
-            FetchError,
-            f"{len(missing)} sources cannot be had here",
-            list(missing.values()),
-            "Fetch them as said, or leave these starts (or networks) out.",
-        )
-    return reports
 
 
 def settled_cases(table: Table, target: Target, split: SplitSettings, folder: Path) -> Table:
@@ -270,10 +241,12 @@ def settled_cases(table: Table, target: Target, split: SplitSettings, folder: Pa
         )
     frame = table.frame.copy()
     frame["image"] = [str(table.image_path(case_id).resolve()) for case_id in frame["case_id"]]
-    if "slice_labels" in frame:
-        frame["slice_labels"] = [
-            str((table.root / name).resolve()) for name in frame["slice_labels"]
-        ]
+    named = [name for name in ("slice_labels", MASKS) if name in frame]
+    for name in named:
+        frame[name] = [str((table.root / cell).resolve()) if cell else "" for cell in frame[name]]
+    if MASKS in frame:
+        files = structure_files(table)
+        frame[STRUCTURES] = [str(files[case_id].resolve()) for case_id in frame["case_id"]]
     write_table(dataclasses.replace(table, frame=frame), path)
     write_json(record_path, {"path": str(table.path), "sha256": sha256})
     return read_table(path)

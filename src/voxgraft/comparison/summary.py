@@ -17,7 +17,7 @@ from voxgraft.comparison.evidence import Evidence
 from voxgraft.comparison.examples import write_examples
 from voxgraft.comparison.explained import Explainer
 from voxgraft.comparison.matrix import Study
-from voxgraft.datasets import Table
+from voxgraft.datasets import Table, case_masks
 from voxgraft.files import read_json
 from voxgraft.grafting import find_source
 from voxgraft.metrics import Metric
@@ -87,6 +87,9 @@ def data_summary(study: Study, table: Table, folder: Path, grafts: Json) -> Json
 
 
 def _class_counts(study: Study, part: Table) -> Json:
+    if study.segments:
+        annotated = [case.annotated for case in case_masks(part).values()]
+        return {name: sum(name in names for names in annotated) for name in study.target.classes}
     encoded = study.target.encode(part.frame)
     if study.target.kind == "regression":
         return {"mean": float(encoded.mean()), "sd": float(encoded.std())}
@@ -100,7 +103,12 @@ def _class_counts(study: Study, part: Table) -> Json:
 def example_rows(
     study: Study, evidence: Evidence, prepared: Prepared, metric: Metric, folder: Path
 ) -> list[Json]:
-    """Save example cases of the best start and network at the largest size; return their rows."""
+    """Save example cases of the best start and network at the largest size; return their rows.
+
+    A segmentation has none: its runs keep scores of its cases, not their masks.
+    """
+    if study.segments:
+        return []
     size = study.sizes[-1]
     quality: dict[tuple[str, str], float] = {}
     for model, start in study.plan.pairs():
@@ -136,7 +144,7 @@ def example_rows(
 
 
 def cost_rows(study: Study, evidence: Evidence, choices: Json) -> list[Json]:
-    """Return time, memory and parameters of each start on each model."""
+    """Return time on the device, memory and parameters of each start on each model."""
     rows = []
     for model, start in study.plan.pairs():
         runs = [
@@ -157,6 +165,7 @@ def cost_rows(study: Study, evidence: Evidence, choices: Json) -> list[Json]:
                 "runs": len(runs),
                 "train_seconds_total": sum(row["train_seconds"] for row in runs),
                 "trial_seconds_total": sum(trials),
+                "device_hours": (sum(row["train_seconds"] for row in runs) + sum(trials)) / 3600,
                 "peak_memory_mib": max((row["peak_memory_mib"] for row in runs), default=None),
                 "parameters": runs[0]["parameters"] if runs else None,
                 "trainable_parameters": runs[0]["trainable_parameters"] if runs else None,
