@@ -24,7 +24,12 @@ from voxgraft.grafting import (
     graft_segmentation,
     inspect_file,
 )
-from voxgraft.models import SegmentationNetwork, build_encoder, build_segmentation
+from voxgraft.models import (
+    SegmentationNetwork,
+    build_encoder,
+    build_segmentation,
+    exchange_norm,
+)
 from voxgraft.weights import SOURCES, Card, card_source, load_card, save_weights
 from voxgraft.weights.convert import TakeRows
 
@@ -315,3 +320,16 @@ def test_a_text_driven_head_goes_whole_to_any_classes(tmp_path: Path) -> None:
         graft_segmentation(
             tmp_path / "plain", MODEL, parts="all", classes=TRAINED, embeddings=embeddings
         )
+
+
+def test_a_run_that_exchanged_its_normalization_is_a_start(tmp_path: Path) -> None:
+    encoder = build_encoder("r3d_18", seed=1)
+    exchange_norm(encoder, "group")
+    state = {f"encoder.{n}": t for n, t in encoder.state_dict().items()}
+    card = Card(model="r3d_18", in_channels=1, input_mean=(0.0,), input_sd=(1.0,),
+                stem=encoder.declaration.stem,
+                training={"recipe": {"start": {"norm": "group"}}})  # fmt: skip
+    save_weights(tmp_path, state, card)
+    result = graft(tmp_path, "r3d_18")
+    assert result.report.coverage == 1.0
+    assert result.report.norm == "group"

@@ -154,6 +154,9 @@ def make_plan(
     if source.saved:
         card = load_card(source.where)
         saved, norm = dict(card.model_options), card.norm
+        if norm == "keep":
+            # Cards of runs keep what their training asked for with the recipe.
+            norm = card.training.get("recipe", {}).get("start", {}).get("norm", "keep")
     if depth_padding is not None:
         options = {**options, "depth_padding": depth_padding}
     usual: Json = {"depth_padding": "zeros"} if "depth_padding" in known else {}

@@ -90,9 +90,11 @@ def save_network(
         for name, tensor in network.state_dict().items()
         if name.startswith(("encoder.", "decoder.", "head.", "deep_heads.", "windows."))
     }
+    # The graft chose options, too: the axes of the training, lists of the source's own plan.
+    chosen = {} if grafted is None else dict(grafted.model_options)
     card = Card(
         model=recipe.model.name,
-        model_options=dict(recipe.model.options),
+        model_options=dict(recipe.model.options) | chosen,
         in_channels=network.encoder.in_channels,
         input_mean=tuple(network.input_mean.tolist()),
         input_sd=tuple(network.input_sd.tolist()),
