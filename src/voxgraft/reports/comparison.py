@@ -21,7 +21,7 @@ FORMAT = 1
 class Task(Part):
     """What is predicted, and the metric that the conclusions rest on."""
 
-    kind: Literal["binary", "multiclass", "multilabel", "regression"]
+    kind: Literal["binary", "multiclass", "multilabel", "regression", "segmentation"]
     metric: str
     metric_label: str = ""
     columns: list[str] = []
@@ -145,6 +145,48 @@ class Difference(Estimate):
     verdict: str = ""
 
 
+class Secondary(Part):
+    """A metric beside the primary one, on which no conclusion rests."""
+
+    metric: str
+    metric_label: str = ""
+    higher_is_better: bool = True
+    curves: list[Curve] = []
+    differences: list[Difference] = []
+
+
+class StructureDifference(Estimate):
+    """A start minus the reference in one structure, corrected over all structures and starts."""
+
+    p_value: Number | None = None
+    p_holm: Number | None = None
+    shown: bool = False
+
+
+class Structure(Part):
+    """One structure with one start, on the test cases that annotate it."""
+
+    structure: str
+    model: str = ""
+    start: str
+    against: str = ""
+    n_cases: Count | None = None
+    n_present: Count | None = None
+    n_patients: Count | None = None
+    n_seeds: Count | None = None
+    dice: Estimate = Estimate()
+    surface_dice: Estimate = Estimate()
+    difference: StructureDifference | None = None
+
+
+class Structures(Part):
+    """Every structure of a segmentation, at the largest training size."""
+
+    train_size: Size | None = None
+    metric: str = "dice"
+    rows: list[Structure] = []
+
+
 class LabelSaving(Part):
     """How many training patients a start needs to reach what another reaches with more."""
 
@@ -212,6 +254,7 @@ class Cost(Part):
     runs: Count | None = None
     train_seconds_total: Number | None = None
     trial_seconds_total: Number | None = None
+    device_hours: Number | None = None
     peak_memory_mib: Number | None = None
     parameters: Count | None = None
     trainable_parameters: Count | None = None
@@ -240,6 +283,8 @@ class Comparison(Part):
     curves: list[Curve] = []
     baselines: list[Baseline] = []
     differences: list[Difference] = []
+    secondary: list[Secondary] = []
+    structures: Structures = Structures()
     label_savings: list[LabelSaving] = []
     networks: Networks = Networks()
     published: Published | None = None

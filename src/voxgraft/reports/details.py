@@ -39,6 +39,8 @@ def data_table(comparison: Comparison) -> Table:
         record: dict[str, Any] = {"split": name, "patients": split.patients, "cases": split.cases}
         records.append(record | {f"class: {label}": split.classes.get(label) for label in classes})
     what = "cases of each class (share of the side's cases)"
+    if comparison.task.kind == "segmentation":
+        what = "cases that annotate each structure (share of the side's cases)"
     if not counted:
         unit = comparison.task.unit
         what = f"the target over the cases{f' ({unit})' if unit else ''}"
@@ -175,6 +177,11 @@ def runs_table(comparison: Comparison) -> Table:
     )
 
 
+def _device(comparison: Comparison) -> str:
+    device = comparison.environment.get("device")
+    return f" on {device}" if isinstance(device, str) and device else ""
+
+
 def cost_table(comparison: Comparison) -> Table:
     """Return what each start cost."""
     several = len(comparison.model_names) > 1
@@ -194,8 +201,8 @@ def cost_table(comparison: Comparison) -> Table:
     ]
     return Table(
         name="cost",
-        caption="Cost of each start: wall-clock time of all its trainings and of its "
-        "learning-rate search, highest memory of one process, parameters of the network "
+        caption=f"Cost of each start{_device(comparison)}: wall-clock time of all its trainings "
+        "and of its learning-rate search, highest memory of one process, parameters of the network "
         "and how many of them were trained.",
         header=(["Model"] if several else []) + header,
         rows=rows,

@@ -28,6 +28,7 @@ from voxgraft.reports.networks import best_lines, headline, printed_mean, rests_
 from voxgraft.reports.predictions import Predictions, test_predictions
 from voxgraft.reports.ranking import roc_plots
 from voxgraft.reports.slices import example_panels
+from voxgraft.reports.structures import secondary_tables, structures_table
 from voxgraft.reports.style import Panel, missing_glyphs
 from voxgraft.reports.tables import Table
 from voxgraft.reports.terminal import NO_ANSWER, run_counts
@@ -52,6 +53,8 @@ class Plot:
 def _prediction_plots(
     comparison: Comparison, folder: Path, figures: Path
 ) -> tuple[list[Plot], list[str]]:
+    if comparison.task.kind == "segmentation":  # its predictions are scores already
+        return [], []
     found, faults = test_predictions(comparison, folder)
     stems = slugs(comparison.model_names)
     plots: list[Plot] = []
@@ -184,10 +187,13 @@ def content(comparison: Comparison, folder: Path, figures: Path) -> dict[str, An
         ("cost", comparison.cost, cost_table),
         ("means", comparison.networks.means, means_table),
         ("best", comparison.networks.best, best_table),
+        ("structures", comparison.structures.rows, structures_table),
     )
     for name, present, build in optional:
         if present:
             tables[name] = build(comparison)
+    secondary = secondary_tables(comparison)
+    tables |= {table.name: table for table in secondary}
     shown_grids = grids(comparison)
     tables |= {f"grid {grid.train_size}": grid_table(comparison, grid) for grid in shown_grids}
     found = [*headline(comparison), *best_lines(comparison)[-1:]]
@@ -202,6 +208,7 @@ def content(comparison: Comparison, folder: Path, figures: Path) -> dict[str, An
         "means": mean_plots(comparison, figures),
         "facts": _facts(comparison),
         "tables": tables,
+        "secondary": secondary,
         "curves": curves,
         "forest": forest,
         "predictions": predictions,
