@@ -28,12 +28,23 @@ def read_with_overrides(path: Path, overrides: list[str] | None) -> Recipe:
 def train_one(chosen: Recipe, folder: Path, *, dry_run: bool, as_json: bool) -> None:
     """Train what a recipe describes, or with ``dry_run`` print it and its graft."""
     from voxgraft.progress import progress_bar
-    from voxgraft.runs import begin_run, execute_run, graft_start, planned_optimizations
+    from voxgraft.runs import (
+        begin_run,
+        build_segmenter,
+        execute_run,
+        graft_start,
+        planned_optimizations,
+    )
 
     if dry_run:
         channels = 1 if chosen.clips is None else 3
-        grafted = graft_start(chosen.model, chosen.start, in_channels=channels)
-        report = None if grafted is None else grafted.report
+        report = None
+        if chosen.segmentation is not None:
+            _, whole = build_segmenter(chosen, chosen.build_task().outputs, in_channels=channels)
+            report = None if whole is None else whole.report
+        else:
+            grafted = graft_start(chosen.model, chosen.start, in_channels=channels)
+            report = None if grafted is None else grafted.report
         if as_json:
             audit = None if report is None else report.to_dict()
             emit_json({"recipe": chosen.to_dict(), "graft": audit})

@@ -165,6 +165,12 @@ def _segmentation_cases(recipe: Recipe, table: Table, prepared: Prepared | None)
     settings = recipe.segmentation
     if settings is None or prepared is None:
         raise AssertionError("a segmentation has settings, and scans")
+    if "masks" not in table.frame:
+        raise TableError(
+            f"{recipe.table} has no column 'masks', and the target is a segmentation. Import scans "
+            "with masks (`voxgraft data import masks`, nnunet, totalsegmentator, ...), or add the "
+            "column and structures.json as docs/data.md says."
+        )
     masks = prepare_masks(table, recipe.target.classes, prepared, verify=False)
     splits = {}
     for name, frame in _frames(recipe, table).items():
