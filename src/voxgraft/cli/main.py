@@ -21,6 +21,7 @@ from voxgraft.cli import (
     graft,
     inspect,
     listings,
+    plan,
     predict,
     pretrain,
     push,
@@ -60,6 +61,7 @@ app.command("models")(listings.models)
 app.command("inspect")(inspect.inspect)
 app.command("graft")(graft.graft)
 app.add_typer(data.app, name="data")
+app.command("plan")(plan.plan)
 app.command("pretrain")(pretrain.pretrain)
 app.command("finetune")(finetune.finetune)
 app.command("compare")(compare.compare)

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 
 from voxgraft.errors import ModelError
 from voxgraft.models import SegmentationNetwork, build_encoder, build_segmentation
 from voxgraft.models.decoders.build import DecoderKind
 from voxgraft.models.decoders.unet import DecoderNorm
+from voxgraft.models.orientation import Oriented
 from voxgraft.planning.live_memory import LiveMemory
 from voxgraft.tasks.segmentation import SegmentationLoss
 from voxgraft.tasks.segmentation.loss import crop_loss
@@ -91,10 +92,21 @@ class TrainingMemory:
         self.parameters = sum(each.numel() for each in self._network.parameters())
         """Number of the network's parameters."""
         facts = self._network.encoder.declaration
+        self.positions = bool(facts.positions)
+        """Whether the network has tables of positions, which are interpolated for other sizes."""
+        self.turns = isinstance(self._network.encoder, Oriented)
+        """Whether the network turns volumes as its weights saw them."""
         self.checkpoints = facts.gradient_checkpointing
         """Whether gradient checkpointing has an effect."""
         self.min_size: Size3 = facts.min_size
         """Smallest volume that the encoder takes, in voxels."""
+        steps = [math.lcm(*(stride[axis] for stride in facts.strides)) for axis in range(3)]
+        self.steps: Size3 = (steps[0], steps[1], steps[2])
+        """What the sizes of crops are multiples of, (depth, height, width)."""
+        self.batchnorm = any(
+            isinstance(each, nn.modules.batchnorm._BatchNorm) for each in self._network.modules()
+        )
+        """Whether the network normalizes over its batches, which one crop is too small for."""
         with self._fake:
             self._network.to_empty(device="cpu")
         self._loss_bytes = _loss_bytes(trained)
@@ -183,7 +195,8 @@ def _loss_bytes(trained: TrainedNetwork) -> int:
         loss = crop_loss(logits, labels, known, kind=trained.loss, overlapping=trained.overlapping)
         del loss
     share = _DEEPER if trained.deep_supervision else 1.0
-    return math.ceil(share * live.peak_bytes / math.prod(size))
+    peak: int = live.peak_bytes
+    return math.ceil(share * peak / math.prod(size))
 
 
 def _volume(size: Size3) -> int:
