@@ -21,9 +21,9 @@ import time
 import torch
 from torch import Tensor, nn
 
+from voxgraft.models import SegmentationNetwork
 from voxgraft.sliding.scan_labels import segment_label_map
 from voxgraft.sliding.sliding_window import Sliding
-from voxgraft.models import SegmentationNetwork
 
 WINDOW = (96, 96, 96)
 

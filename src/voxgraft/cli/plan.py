@@ -114,9 +114,8 @@ def _print(found: SegmentationPlan) -> None:
     emit_table(
         ["", "decision", "value", "why", "data", "start"],
         [
-            ["!" if one.differs else "", one.what, one.value, one.why, one.from_data]
-            + [one.from_start]
-            for one in found.decisions
+            [mark, one.what, one.value, one.why, one.from_data, one.from_start]
+            for mark, one in (("!" if each.differs else "", each) for each in found.decisions)
         ],
     )
 

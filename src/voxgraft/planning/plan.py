@@ -222,7 +222,7 @@ def plan_segmentation(
     return SegmentationPlan(
         classes=names,
         model=entry.name,
-        source=None if source is None else str(source),
+        source=None if source is None else _lasting(source),
         decoder=decoder,
         parts=parts,
         spacing_mm=spacing,
@@ -254,6 +254,11 @@ def check_split(table: Table) -> None:
             f"{where}: has no column 'split', which a training needs: some patients to learn from, "
             "some to choose weights by, some to be scored on. `voxgraft data split` adds it."
         )
+
+
+def _lasting(source: str | Path) -> str:
+    """Return a source as it is understood from any folder."""
+    return str(Path(source).resolve()) if Path(source).exists() else str(source)
 
 
 def _training_cases(table: Table) -> tuple[Table, Decision]:
