@@ -309,12 +309,14 @@ WHOLE = {
 def test_a_whole_file_fills_encoder_decoder_and_head(name: str, tmp_path: Path) -> None:
     source = _source(name, tmp_path)
     outputs = source.head_parameters // (_native(source.architecture, 1).decoder.channels[0] + 1)
+    names = tuple(f"structure {place}" for place in range(outputs))
     result = graft_segmentation(
-        source,
+        replace(source, classes=names),
         source.architecture,
         outputs,
         in_channels=source.input.channels,
-        keep_head=True,
+        parts="all",
+        classes=names,
     )
     report = result.report
     assert result.decoder == "native"

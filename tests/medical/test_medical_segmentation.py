@@ -31,8 +31,10 @@ def test_a_whole_nnunet_gives_what_the_original_gives(
     name = "nnunet.totalsegmentator_291" if kind == "plain" else "nnunet_resenc.openmind_mae"
     # The heads of a network with fewer levels.
     heads = tuple(f"decoder.seg_layers.{level}" for level in range(3))
-    source = replace(SOURCES.get(name), file=LocalFile(path=str(path)), head=heads)
-    result = graft_segmentation(source, source.architecture, 3, keep_head=True)
+    classes = ("background", "liver", "spleen")
+    file = LocalFile(path=str(path))
+    source = replace(SOURCES.get(name), file=file, head=heads, classes=classes)
+    result = graft_segmentation(source, source.architecture, parts="all", classes=classes)
     assert result.decoder == "native"
     assert result.report.coverage == 1.0
     assert not [verdict for verdict in result.report.fresh if "input_" not in verdict["name"]]
@@ -75,8 +77,10 @@ def test_a_whole_stunet_gives_what_is_described(tmp_path: Path, files: ModuleTyp
     state = files.randomized(files.stunet("s"))
     path = tmp_path / "small_ep4k.model"
     torch.save({"state_dict": state}, path)
-    source = replace(SOURCES.get("stunet_s.totalsegmentator"), file=LocalFile(path=str(path)))
-    result = graft_segmentation(source, "stunet_s_3d", 105, keep_head=True)
+    classes = tuple(f"structure {place}" for place in range(105))
+    file = LocalFile(path=str(path))
+    source = replace(SOURCES.get("stunet_s.totalsegmentator"), file=file, classes=classes)
+    result = graft_segmentation(source, "stunet_s_3d", parts="all", classes=classes)
     assert (result.decoder, result.report.coverage) == ("native", 1.0)
     x = torch.randn(1, 1, 32, 32, 64, generator=torch.Generator().manual_seed(2))
     network = result.network.eval()
