@@ -101,3 +101,12 @@ def test_rules_that_make_no_sense_are_named_together():
     with pytest.raises(MetricError, match=r"4 faults") as caught:
         LesionRules(matching="dice", min_iou=0, connectivity=8, min_volume_mm3=-1)
     assert "min_volume_mm3 is -1" in str(caught.value)
+
+
+def test_the_largest_marked_component():
+    first = count_lesions(row("##..###.#"), row("........."), (2.0, 2.0, 0.5))
+    assert first.largest_predicted_mm3 == 6.0
+    small = count_lesions(row("##.#"), row("...."), SPACING, LesionRules(min_volume_mm3=3.0))
+    assert small.largest_predicted_mm3 == 0
+    assert pool_lesions([first, small]).largest_predicted_mm3 == 6.0
+    assert pool_lesions([]).largest_predicted_mm3 == 0

@@ -8,7 +8,9 @@ from voxgraft.metrics.segmentation import (
     PHASE_TUMORS,
     PancreasRules,
     PancreasScan,
+    clean_masks,
     clean_pancreas,
+    judge_cleaned,
     judge_scan,
     score_patients,
 )
@@ -107,3 +109,20 @@ def test_what_is_refused():
     too_high = {"pdac": np.full(labels.shape, 2.0)}
     with pytest.raises(MetricError, match="2 faults"):
         judge_scan(labels, labels, too_high, CLASSES, patient_id="p", judged=PHASE_TUMORS["venous"])
+
+
+def test_masks_that_overlap_are_cleaned_as_they_are():
+    labels = scan((3, *BESIDE, (10, 13)), (5, (5, 10), (5, 12), (20, 21)))
+    masks = {name: labels == value for name, value in CLASSES.items()}
+    masks["pancreas"] |= masks["pdac"]  # the organ goes on through its tumor
+    cleaned = clean_masks(masks)
+    assert np.array_equal(cleaned["pancreas"], masks["pancreas"])
+    assert np.array_equal(cleaned["pdac"], masks["pdac"])
+    assert not cleaned["pnet"].any()
+    judged = {"tumor": True, "patient_id": "p", "judged": ("pdac", "pnet")}
+    found = judge_cleaned(cleaned, None, **judged, voxel_ml=0.5)
+    assert (found.called, found.score) == (True, pytest.approx(75 * 0.5))
+    nothing = dict.fromkeys(CLASSES, np.zeros((3, 3, 3), bool))
+    assert judge_cleaned(clean_masks(nothing), None, **judged).score == 0
+    with pytest.raises(MetricError, match="no mask of 'cyst', 'pnet'"):
+        clean_masks({"pancreas": labels == 1, "pdac": labels == 3})

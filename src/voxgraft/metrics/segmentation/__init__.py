@@ -20,10 +20,13 @@ from voxgraft.metrics.segmentation.pancreas import (
     PHASE_TUMORS,
     PancreasRules,
     PancreasScan,
+    clean_masks,
     clean_pancreas,
+    judge_cleaned,
     judge_scan,
     score_patients,
 )
+from voxgraft.metrics.segmentation.roc import RocPoint, roc_points
 from voxgraft.metrics.segmentation.summary import ClassSummary, summarize
 from voxgraft.metrics.segmentation.surfaces import SurfaceDistances, surface_distances
 from voxgraft.metrics.structures import SCORED
@@ -45,13 +48,17 @@ __all__ = [
     "PancreasRules",
     "PancreasScan",
     "Presence",
+    "RocPoint",
     "SurfaceDistances",
+    "clean_masks",
     "clean_pancreas",
     "count_lesions",
+    "judge_cleaned",
     "judge_scan",
     "label_components",
     "largest_component",
     "pool_lesions",
+    "roc_points",
     "score_case",
     "score_masks",
     "score_matrix",

@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment
 
 from voxgraft.errors import MetricError, raise_faults
 from voxgraft.metrics.segmentation.components import Connectivity, label_components
-from voxgraft.metrics.segmentation.masks import check_arrays, checked_spacing
+from voxgraft.metrics.segmentation.masks import box_of, check_arrays, checked_spacing
 from voxgraft.types import Spacing3
 
 Matching = Literal["any", "iou"]
@@ -63,6 +63,8 @@ class LesionCounts:
         predicted: Predicted components, without those that only mark ignored lesions.
         false_positives: Those of them that match no lesion.
         ignored: Lesions of the reference below the smallest size.
+        largest_predicted_mm3: Volume of the largest predicted component that was not removed; 0
+            without one.
     """
 
     scans: int
@@ -71,6 +73,7 @@ class LesionCounts:
     predicted: int
     false_positives: int
     ignored: int
+    largest_predicted_mm3: float = 0.0
 
     @property
     def sensitivity(self) -> float:
@@ -122,9 +125,12 @@ def count_lesions(
     chosen = rules or LesionRules()
     spacing = checked_spacing(spacing_mm)
     check_arrays(prediction, reference)
-    predicted, predicted_voxels = label_components(prediction != 0, chosen.connectivity)
-    true, true_voxels = label_components(reference != 0, chosen.connectivity)
-    smallest = chosen.min_volume_mm3 / float(np.prod(spacing)) - 1e-9
+    marked, real = prediction != 0, reference != 0
+    box = box_of(marked | real)
+    predicted, predicted_voxels = label_components(marked[box], chosen.connectivity)
+    true, true_voxels = label_components(real[box], chosen.connectivity)
+    voxel_mm3 = float(np.prod(spacing))
+    smallest = chosen.min_volume_mm3 / voxel_mm3 - 1e-9
     kept, counted = predicted_voxels >= smallest, true_voxels >= smallest
     pairs, shared = _overlaps(predicted, true)
     if chosen.matching == "iou":
@@ -147,6 +153,7 @@ def count_lesions(
         predicted=int(judged.sum()),
         false_positives=int((judged & ~true_alarm).sum()),
         ignored=int((~counted).sum()),
+        largest_predicted_mm3=float(predicted_voxels[kept].max(initial=0)) * voxel_mm3,
     )
 
 
@@ -160,6 +167,7 @@ def pool_lesions(counts: Iterable[LesionCounts]) -> LesionCounts:
         predicted=sum(one.predicted for one in listed),
         false_positives=sum(one.false_positives for one in listed),
         ignored=sum(one.ignored for one in listed),
+        largest_predicted_mm3=max((one.largest_predicted_mm3 for one in listed), default=0.0),
     )
 
 

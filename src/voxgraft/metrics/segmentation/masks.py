@@ -85,7 +85,7 @@ def score_masks(
     check_convention(convention)
     check_arrays(prediction, reference)
     predicted, true = prediction != 0, reference != 0
-    box = _box(predicted | true)
+    box = box_of(predicted | true)
     return score_in_box(predicted[box], true[box], spacing, tolerance_mm, convention)
 
 
@@ -126,7 +126,7 @@ def score_in_box(
     return make_scores(presence, values)
 
 
-def _box(mask: Bool[np.ndarray, "d h w"]) -> Box:
+def box_of(mask: Bool[np.ndarray, "d h w"]) -> Box:
     """Return the smallest box around a mask; an empty one for an empty mask."""
     sides = []
     for axis in range(3):

@@ -12,6 +12,7 @@ Source:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -27,6 +28,7 @@ from voxgraft.metrics.segmentation.components import (
     label_components,
     largest_component,
 )
+from voxgraft.metrics.segmentation.masks import box_of
 from voxgraft.metrics.table import Scored, score_all
 
 PHASE_TUMORS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -62,7 +64,7 @@ class PancreasScan:
         patient_id: Whose it is.
         tumor: Whether the reference has a tumor that the scan is judged for.
         called: Whether the prediction, cleaned, has one.
-        score: For the ROC curve, in [0, 1].
+        score: For the ROC curve: a probability, or without probabilities a volume in ml.
     """
 
     patient_id: str
@@ -91,21 +93,55 @@ def clean_pancreas(
     """
     chosen = rules or PancreasRules()
     _check(labels, classes, chosen)
+    names = (chosen.pancreas, *chosen.min_voxels)
+    masks = clean_masks({name: labels == classes[name] for name in names}, chosen)
     cleaned = np.zeros_like(labels)
-    pancreas = largest_component(labels == classes[chosen.pancreas], chosen.connectivity)
-    cleaned[pancreas] = classes[chosen.pancreas]
+    for name, mask in masks.items():
+        cleaned[mask] = classes[name]
+    return cleaned
+
+
+def clean_masks(
+    masks: Mapping[str, Bool[np.ndarray, "d h w"]], rules: PancreasRules | None = None
+) -> dict[str, Bool[np.ndarray, "d h w"]]:
+    """Remove what cannot be pancreas or its tumor, from masks that may overlap.
+
+    Args:
+        masks: Predicted pancreas and tumors, by name, of one shape.
+        rules: The study's if None.
+
+    Returns:
+        What stays of the pancreas and of each tumor of the rules.
+
+    Raises:
+        MetricError: If a structure of the rules has no mask.
+    """
+    chosen = rules or PancreasRules()
+    names = (chosen.pancreas, *chosen.min_voxels)
+    missing = [name for name in names if name not in masks]
+    if missing:
+        raise MetricError(
+            f"there is no mask of {', '.join(map(repr, missing))}; the rules are about "
+            f"{', '.join(names)}. Give a mask for each, empty where nothing was predicted."
+        )
+    shape = masks[chosen.pancreas].shape
+    box = box_of(functools.reduce(np.logical_or, [masks[name] for name in names]))
+    pancreas = largest_component(masks[chosen.pancreas][box], chosen.connectivity)
     near = pancreas
-    if chosen.widened_voxels:
+    if chosen.widened_voxels and pancreas.size:
         near = ndimage.binary_dilation(
             pancreas, np.ones((3, 3, 3), np.bool_), iterations=chosen.widened_voxels
         )
+    kept = {chosen.pancreas: pancreas}
     for name, fewest in chosen.min_voxels.items():
-        components, voxels = label_components(labels == classes[name], chosen.connectivity)
+        components, voxels = label_components(masks[name][box], chosen.connectivity)
         touching = np.zeros(len(voxels) + 1, np.bool_)
         touching[components[near]] = True
-        keep = np.r_[False, voxels >= fewest] & touching
-        cleaned[keep[components]] = classes[name]
-    return cleaned
+        kept[name] = (np.r_[False, voxels >= fewest] & touching)[components]
+    whole = {name: np.zeros(shape, np.bool_) for name in names}
+    for name, part in kept.items():
+        whole[name][box] = part
+    return whole
 
 
 def judge_scan(
@@ -140,21 +176,52 @@ def judge_scan(
     chosen = rules or PancreasRules()
     _check(prediction, classes, chosen)
     _check_judged(prediction, reference, probabilities, judged, chosen)
-    cleaned = clean_pancreas(prediction, classes, chosen)
+    names = (chosen.pancreas, *chosen.min_voxels)
+    cleaned = clean_masks({name: prediction == classes[name] for name in names}, chosen)
+    tumor = bool(np.isin(reference, [classes[name] for name in judged]).any())
+    return judge_cleaned(
+        cleaned, probabilities, tumor=tumor, patient_id=patient_id, judged=judged, rules=chosen
+    )
+
+
+def judge_cleaned(
+    cleaned: Mapping[str, Bool[np.ndarray, "d h w"]],
+    probabilities: Mapping[str, Float[np.ndarray, "d h w"]] | None,
+    *,
+    tumor: bool,
+    patient_id: str,
+    judged: Sequence[str],
+    rules: PancreasRules | None = None,
+    voxel_ml: float = 1.0,
+) -> PancreasScan:
+    """Judge a scan by what stayed of its prediction.
+
+    Args:
+        cleaned: As :func:`clean_masks` returns it.
+        probabilities: Of each judged tumor, as for :func:`judge_scan`. None for predictions that
+            have none: then the score is the volume of the largest component of a judged tumor,
+            which the study has not.
+        tumor: Whether the reference has a judged tumor.
+        patient_id: Whose scan it is.
+        judged: Tumors that the scan is judged for.
+        rules: The study's if None.
+        voxel_ml: Volume of a voxel; only without probabilities.
+    """
+    chosen = rules or PancreasRules()
     score = 0.0
     for name in judged:
-        score = max(score, _highest(probabilities[name], cleaned == classes[name]))
-    pancreas = cleaned == classes[chosen.pancreas]
-    if pancreas.any():
+        if probabilities is not None:
+            score = max(score, _highest(probabilities[name], cleaned[name]))
+            continue
+        inside = cleaned[name][box_of(cleaned[name])]
+        _, voxels = label_components(inside, chosen.connectivity)
+        score = max(score, float(voxels.max(initial=0)) * voxel_ml)
+    pancreas = cleaned[chosen.pancreas]
+    if probabilities is not None and pancreas.any():
         mean = np.mean([probabilities[name][pancreas] for name in judged], axis=0)
         score = max(score, float(mean.max()))
-    wanted = [classes[name] for name in judged]
-    return PancreasScan(
-        patient_id,
-        bool(np.isin(reference, wanted).any()),
-        bool(np.isin(cleaned, wanted).any()),
-        score,
-    )
+    called = any(bool(cleaned[name].any()) for name in judged)
+    return PancreasScan(patient_id, tumor, called, score)
 
 
 def score_patients(scans: Sequence[PancreasScan]) -> dict[str, Scored]:
