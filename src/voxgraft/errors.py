@@ -86,6 +86,10 @@ class InferenceError(VoxgraftError):
     """A trained network cannot be asked what was asked of it."""
 
 
+class ScoresError(InferenceError):
+    """A network's scores are NaN: nothing can be told from them."""
+
+
 class ReportError(VoxgraftError):
     """A report cannot be written from a folder."""
 

@@ -1,5 +1,6 @@
 """Tables of cases: targets, audit, splits by patient, nested training sizes, importers."""
 
+from voxgraft.datasets.annotated import cases_without, check_annotated, unannotated
 from voxgraft.datasets.audit import Fault, check_table
 from voxgraft.datasets.importers import (
     SegmentationOptions,
@@ -59,6 +60,8 @@ __all__ = [
     "Windows",
     "canonical_name",
     "case_masks",
+    "cases_without",
+    "check_annotated",
     "check_table",
     "check_windows",
     "import_abdomen_atlas",
@@ -85,6 +88,7 @@ __all__ = [
     "read_table",
     "split_table",
     "structure_names",
+    "unannotated",
     "window_starts",
     "write_slice_labels",
     "write_structures",

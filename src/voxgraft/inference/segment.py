@@ -50,7 +50,7 @@ def segment_scan(
     found = segment_stored(
         run.network,
         seen.voxels,
-        run.settings.sliding(run.recipe.crops),
+        run.sliding_over(seen.voxels),
         overlapping=run.settings.overlapping,
     )
     if isinstance(found, PackedMasks):

@@ -87,16 +87,21 @@ class SegmentationSettings:
                 "Mend them in the section `segmentation` (or with --set).",
             )
 
-    def sliding(self, crop_size_voxels: Size3, *, validation: bool = False) -> Sliding:
+    def sliding(
+        self, crop_size_voxels: Size3, *, validation: bool = False, background: float = 0.0
+    ) -> Sliding:
         """Return how windows of the training crops' size go over whole scans.
 
         Args:
             crop_size_voxels: Of the recipe.
             validation: Whether for the validation cases during training.
+            background: Value around the scan, where it is smaller than a window: what crops had
+                there in training (``TrainedSegmentation.sliding_over`` knows it).
         """
         return Sliding(
             window_size=crop_size_voxels,
             overlap=self.validation_overlap if validation else self.overlap,
             mirror=() if validation else self.mirror,
             batch_size=self.window_batch,
+            padding_value=background,
         )

@@ -22,6 +22,7 @@ from voxgraft.models.network import StandardizedNetwork
 from voxgraft.recipes import Recipe, SegmentationSettings, read_recipe, recipe_from_dict
 from voxgraft.runs.build import output_classes
 from voxgraft.runs.folder import RunFolder, open_run
+from voxgraft.sliding import Sliding
 from voxgraft.tasks import Task
 from voxgraft.tasks.segmentation import SegmentationTask
 from voxgraft.transforms import Window, WindowChannels
@@ -73,6 +74,15 @@ class TrainedSegmentation:
         if self.recipe.segmentation is None:
             raise AssertionError("the recipe is of a segmentation")
         return self.recipe.segmentation
+
+    def sliding_over(self, image: Float[np.ndarray, "c d h w"]) -> Sliding:
+        """Return how windows go over a preprocessed scan; around it lies what training had there.
+
+        Args:
+            image: As ``preprocess`` gave it.
+        """
+        background = self.recipe.preprocessing.background_of(image)
+        return self.settings.sliding(self.recipe.crops, background=background)
 
 
 def save_network(

@@ -19,7 +19,6 @@ from voxgraft.recipes import SegmentationSettings
 from voxgraft.runs.predictions import scores_of, truth_of
 from voxgraft.sliding import PackedMasks
 from voxgraft.sliding.on_scan import labels_on_scan, masks_on_scan
-from voxgraft.store import Prepared
 from voxgraft.training import SlidCases, segment_stored
 from voxgraft.types import Size3, Spacing3
 from voxgraft.volumes import Affine
@@ -60,8 +59,8 @@ def segment_and_score(
     network.eval()
     rows: list[ClassRow] = []
     try:
-        for case_id in frame["case_id"]:
-            rows += _score_one(network, table, case_id, cases, classes, settings)
+        for position in range(len(frame)):
+            rows += _score_one(network, table, position, cases, classes, settings)
     finally:
         for module, training in modes:
             module.training = training
@@ -78,14 +77,15 @@ def segment_and_score(
 def _score_one(
     network: SegmentationNetwork,
     table: Table,
-    case_id: str,
+    position: int,
     cases: SlidCases,
     classes: tuple[str, ...],
     settings: SegmentationSettings,
 ) -> list[ClassRow]:
-    prepared: Prepared = cases.cases.prepared
+    prepared, case_id = cases.cases.prepared, cases.cases.case_ids[position]
     image = prepared.read(case_id)
-    found = segment_stored(network, image, cases.sliding, overlapping=settings.overlapping)
+    sliding = cases.sliding_over(position)
+    found = segment_stored(network, image, sliding, overlapping=settings.overlapping)
     scan = prepared.scan(case_id)
     known = cases.cases.masks.known_of((case_id,))[0]
     names = [name for name, here in zip(classes, known, strict=True) if here]

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Integer, UInt8
 from torch import Tensor
 
-from voxgraft.errors import InferenceError
+from voxgraft.errors import InferenceError, ScoresError
 from voxgraft.sliding.sliding_window import Predictor, Sliding, done_blocks, sliding_window
 from voxgraft.sliding.window_buffer import Place
 
@@ -88,7 +88,8 @@ def segment_label_map(
         uint8 for up to 256 classes, int16 for more.
 
     Raises:
-        InferenceError: As ``sliding_window``, or if scores are NaN.
+        InferenceError: As ``sliding_window``.
+        ScoresError: If scores are NaN.
     """
     size = tuple(image.shape[1:])
     labels: Tensor | None = None
@@ -127,8 +128,8 @@ def segment_multilabel(
         head: As for ``sliding_window``.
 
     Raises:
-        InferenceError: As ``sliding_window``, if scores are NaN, or if there are not as many
-            thresholds as classes.
+        InferenceError: As ``sliding_window``, or if there are not as many thresholds as classes.
+        ScoresError: If scores are NaN.
     """
     size = tuple(image.shape[1:])
     bits: Tensor | None = None
@@ -176,7 +177,7 @@ def _check(sums: Tensor, place: Place) -> None:
     if not bool(torch.isnan(sums).any()):
         return
     where = ", ".join(f"{part.start}:{part.stop}" for part in place)
-    raise InferenceError(
+    raise ScoresError(
         f"the network's scores are NaN in the voxels [{where}] of the scan, so no class can be "
         "told there. See whether the scan has NaN or values beyond what the network was made for."
     )

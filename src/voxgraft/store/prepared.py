@@ -82,6 +82,14 @@ class Prepared:
             return fixed
         return float(median(case.background for case in self.cases.values()))
 
+    def background_of(self, case_id: str) -> float:
+        """Return the value around one volume, as crops that reach beyond it have it.
+
+        Raises:
+            StoreError: If the case is unknown.
+        """
+        return self._case(case_id).background
+
     @property
     def spacing_mm(self) -> Spacing3:
         """(depth, height, width): for each axis the preprocessing's, or the cases' median."""

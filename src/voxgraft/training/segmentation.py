@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,14 +12,14 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
-from voxgraft.errors import InferenceError
+from voxgraft.errors import ScoresError
 from voxgraft.feeds import Batch, WholeCases
+from voxgraft.feeds.kept import cut
 from voxgraft.metrics import Scored
 from voxgraft.models import SegmentationNetwork
 from voxgraft.sliding import PackedMasks, Sliding, segment_label_map, segment_multilabel
 from voxgraft.tasks.segmentation import SegmentationTask
 from voxgraft.training.evaluation import Evaluation
-from voxgraft.types import Size3
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,12 @@ class SlidCases:
     def targets(self) -> Tensor:
         """(n, K): 1 for the classes that a case annotates."""
         return self.cases.targets
+
+    def sliding_over(self, position: int) -> Sliding:
+        """Return how windows go over a case; around it lies what training crops have there."""
+        cases = self.cases
+        background = cases.prepared.background_of(cases.case_ids[position])
+        return replace(self.sliding, padding_value=background)
 
 
 def crop_loss(
@@ -82,7 +88,8 @@ def segment_stored(
         overlap.
 
     Raises:
-        InferenceError: If the network's scores are NaN.
+        ScoresError: If the network's scores are NaN.
+        InferenceError: If the volume cannot be seen so.
     """
     given = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
     if overlapping:
@@ -103,6 +110,13 @@ def evaluate_segmentation(
         network: The network.
         task: Its task, fitted.
         feed: The cases, on the grid of the store.
+
+    Returns:
+        The evaluation; with a fault and no metrics where the network's scores are NaN.
+
+    Raises:
+        InferenceError: If a case cannot be segmented for another reason.
+        StoreError: If a file is gone or damaged.
     """
     device = next(network.parameters()).device
     modes = [(module, module.training) for module in network.modules()]
@@ -113,12 +127,18 @@ def evaluate_segmentation(
         for place in range(len(feed.cases)):
             image, labels = feed.cases.read(place)
             known = feed.targets[place].numpy() > 0.5
+            sliding = feed.sliding_over(place)
             try:
-                found = segment_stored(network, image, feed.sliding, overlapping=task.overlapping)
-            except InferenceError as error:
-                return Evaluation(float("nan"), {}, f"validation case {place}: {error}")
+                found = segment_stored(network, image, sliding, overlapping=task.overlapping)
+            except ScoresError as error:
+                fault = f"validation case {feed.cases.case_ids[place]!r}: {error}"
+                return Evaluation(float("nan"), {}, fault)
             dice[place] = dice_of_classes(found, labels, known)
-            losses.append(_crop_loss(network, task, image, labels, known, feed.sliding, device))
+            crop = middle_crop(image, labels, sliding)
+            known_here = feed.targets[place : place + 1]
+            batch = Batch(crop[0][None], known_here, labels=crop[1][None])
+            with torch.no_grad():
+                losses.append(float(crop_loss(network, task, batch, device)))
     finally:
         for module, training in modes:
             module.training = training
@@ -172,30 +192,27 @@ def _mean_of_classes(dice: Float[np.ndarray, "n k"]) -> Scored:
     return Scored(float(means.mean()), note=f"{absent} classes left out" if absent else "")
 
 
-def _crop_loss(
-    network: SegmentationNetwork,
-    task: SegmentationTask,
-    image: Float[np.ndarray, "c d h w"],
-    labels: Integer[np.ndarray, "l d h w"],
-    known: np.ndarray,
-    sliding: Sliding,
-    device: torch.device,
-) -> float:
-    box = _middle_box(labels, sliding.window_size)
-    crop = torch.from_numpy(np.ascontiguousarray(image[(slice(None), *box)], dtype=np.float32))
-    own = torch.from_numpy(np.ascontiguousarray(labels[(slice(None), *box)]))
-    batch = Batch(crop[None], torch.from_numpy(known[None].astype(np.float32)), labels=own[None])
-    with torch.no_grad():
-        return float(crop_loss(network, task, batch, device))
+def middle_crop(
+    image: Float[np.ndarray, "c d h w"], labels: Integer[np.ndarray, "l d h w"], sliding: Sliding
+) -> tuple[Float[Tensor, "c D H W"], Integer[Tensor, "l D H W"]]:
+    """Return a crop around the mean place of all structures, as a training crop would be.
 
-
-def _middle_box(labels: Integer[np.ndarray, "l d h w"], size: Size3) -> tuple[slice, ...]:
-    """Return a box of at most ``size`` around the mean place of all structures."""
+    Args:
+        image: A stored volume.
+        labels: Its labels.
+        sliding: The crop's size, and what lies around a volume that is smaller.
+    """
+    size = sliding.window_size
     places = np.nonzero((labels > 0).any(axis=0))
-    shape = labels.shape[1:]
-    middle = [own.mean() if len(own) else full / 2 for own, full in zip(places, shape, strict=True)]
-    box = []
-    for center, edge, full in zip(middle, size, shape, strict=True):
-        start = int(np.clip(round(center - edge / 2), 0, max(0, full - edge)))
-        box.append(slice(start, min(full, start + edge)))
-    return tuple(box)
+    start = []
+    for own, edge, full in zip(places, size, labels.shape[1:], strict=True):
+        center = own.mean() if len(own) else full / 2
+        room = full - edge
+        start.append(int(np.clip(round(center - edge / 2), 0, room)) if room > 0 else room // 2)
+    crops = []
+    for whole, fill in ((image, sliding.padding_value), (labels, 0)):
+        part, inside = cut(whole, (start[0], start[1], start[2]), size)
+        crop = np.full((len(whole), *size), fill, dtype=whole.dtype)
+        crop[inside] = part
+        crops.append(torch.from_numpy(crop))
+    return crops[0].float(), crops[1]
