@@ -26,7 +26,7 @@ def test_slowfasts_slices() -> None:
     with torch.device("meta"):
         encoder = build_encoder("slowfast_r50")
         assert isinstance(encoder, SlowFast)
-        for depth in (4, 8, 12, 32, 64, 100):
+        for depth in range(4, 400, 4):
             wanted = torch.linspace(0, depth - 1, depth // 4, device="cpu").long().tolist()
             assert encoder.slow_slices(depth) == wanted
         assert encoder.slow_slices(1) == [0]

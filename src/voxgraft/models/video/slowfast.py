@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -153,9 +154,12 @@ class SlowFast(Encoder):
 
     def slow_slices(self, depth: int) -> list[int]:
         """Return the indices of the slices that the slow pathway sees, of ``depth`` slices."""
+        # What torch.linspace gives, without tensors: under PyTorch's fake mode they have no values.
         count = -(-depth // self.step)
-        places = torch.linspace(0, depth - 1, count, device="cpu")
-        return [int(place) for place in places.tolist()]
+        last, steps = np.float32(depth - 1), np.arange(count, dtype=np.float32)
+        between = last / np.float32(max(1, count - 1))
+        places = np.where(steps < count // 2, between * steps, last - between * steps[::-1])
+        return [0] if count == 1 else [int(place) for place in places]
 
     def _pathways(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the map of each pathway after the stem's convolution, and after each stage."""
