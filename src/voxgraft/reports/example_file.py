@@ -26,11 +26,16 @@ _DAMAGE = (
 
 def read_arrays(folder: Path, example: Example) -> dict[str, NDArray[Any]] | str:
     """Return the arrays of an example's file, or why they cannot be read."""
-    path = inside(folder, example.file)
+    return read_npz(folder, example.file)
+
+
+def read_npz(folder: Path, file: str) -> dict[str, NDArray[Any]] | str:
+    """Return the arrays of a file of the comparison's folder, or why they cannot be read."""
+    path = inside(folder, file)
     if path is None:
-        return f"{example.file!r} is not inside the comparison's folder"
+        return f"{file!r} is not inside the comparison's folder"
     if not path.is_file():
-        return f"{example.file} is missing"
+        return f"{file} is missing"
     try:
         with (
             warnings.catch_warnings(action="error"),
@@ -39,7 +44,7 @@ def read_arrays(folder: Path, example: Example) -> dict[str, NDArray[Any]] | str
         ):
             return {name: np.asarray(content[name]) for name in content.files}
     except _DAMAGE as error:
-        return f"{example.file} is damaged ({str(error)[:80] or type(error).__name__})"
+        return f"{file} is damaged ({str(error)[:80] or type(error).__name__})"
 
 
 def plain_numbers(values: NDArray[Any], axes: int) -> bool:
