@@ -19,6 +19,7 @@ import torch
 
 from voxgraft.errors import SourceError
 from voxgraft.weights.file_kinds import is_archive, unsafe_imports
+from voxgraft.weights.long_pickle import load_long
 from voxgraft.weights.torchscript import is_torchscript, torchscript_tensors
 
 # What torch.load raises on damaged files. Anything else is a defect here and should be seen.
@@ -103,6 +104,8 @@ def load_pickled(path: Path) -> tuple[Any, list[str]]:
         check_archive(path)
         if is_torchscript(path):
             return _load_torchscript(path)
+        if (long := _load_long(path)) is not None:
+            return long
 
     def load() -> Any:
         # What torch says while it tries a damaged file is of no use to the reader: the file
@@ -132,8 +135,20 @@ def _without_bookkeeping(
             content = load()
     except DAMAGE as fault:
         _raise_unreadable(path, fault, wanted)
-    shown = ", ".join(wanted[:3]) + (", …" if len(wanted) > 3 else "")
-    return content, [f"objects of other programs beside the weights were left out ({shown})"]
+    return content, _left_out(wanted)
+
+
+def _left_out(names: list[str]) -> list[str]:
+    shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+    return [f"objects of other programs beside the weights were left out ({shown})"] * bool(names)
+
+
+def _load_long(path: Path) -> tuple[Any, list[str]] | None:
+    try:
+        loaded = load_long(path, _BOOKKEEPING, _stand_in)
+    except (*DAMAGE, NotImplementedError):
+        return None  # torch says what is wrong with it
+    return None if loaded is None else (loaded[0], _left_out(loaded[1]))
 
 
 def _stand_in(name: str) -> type[Any]:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_DTYPES: Mapping[str, torch.dtype] = {
+DTYPES: Mapping[str, torch.dtype] = {
     "FloatStorage": torch.float32,
     "DoubleStorage": torch.float64,
     "HalfStorage": torch.float16,
@@ -31,6 +31,8 @@ _DTYPES: Mapping[str, torch.dtype] = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
+"""Kinds of stored numbers, by the names that torch gives them in files."""
+
 _DEEPEST = 64
 
 
@@ -72,7 +74,7 @@ class _Reader(pickle.Unpickler):
             return _record
         if module == "torch._utils" and name.startswith("_rebuild_parameter"):
             return _same
-        if module == "torch" and name in _DTYPES:
+        if module == "torch" and name in DTYPES:
             return name
         if module == "collections" and name == "OrderedDict":
             return dict
@@ -144,7 +146,7 @@ def _tensor(
     place = record.storage
     if not (isinstance(place, tuple) and len(place) >= 3 and place[0] == "storage"):
         raise pickle.UnpicklingError(f"{name} has no storage")
-    dtype, key = _DTYPES.get(str(place[1])), f"{root}data/{place[2]}"
+    dtype, key = DTYPES.get(str(place[1])), f"{root}data/{place[2]}"
     if dtype is None or key not in archive.namelist():
         raise pickle.UnpicklingError(f"the numbers of {name} ({place[1]}) are not in the archive")
     if key not in storages:
