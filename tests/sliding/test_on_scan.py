@@ -24,18 +24,35 @@ def on_line(labels, spacing, size, first=0.0):
 
 
 def test_by_hand() -> None:
-    # Between a 0 and a 1 half goes to either: the lower wins. Past it the 1 has more.
-    assert on_line([0, 1, 1], 0.25, 9) == [0, 0, 0, 1, 1, 1, 1, 1, 1]
+    # Half way between two voxels the one to the right has it, whichever it is.
+    assert on_line([0, 1, 1], 0.25, 9) == [0, 0, 1, 1, 1, 1, 1, 1, 1]
     assert on_line([1, 0, 0], 0.25, 9) == [1, 1, 0, 0, 0, 0, 0, 0, 0]
     # Classes are no numbers: nothing between 1 and 3 is a 2.
-    assert on_line([1, 3], 0.25, 5) == [1, 1, 1, 3, 3]
+    assert on_line([1, 3], 0.25, 5) == [1, 1, 3, 3, 3]
     # The edge goes on for half a voxel, then nothing was seen.
     assert on_line([2, 2], 0.25, 10, first=-0.75) == [0, 2, 2, 2, 2, 2, 2, 2, 2, 2]
     assert on_line([2, 2], 0.25, 6, first=0.75) == [2, 2, 2, 2, 0, 0]
-    # Three classes in a corner, 3/8 each of two and 1/4 of the third.
+    # Three classes in a corner, 3/8 each of two and 1/4 of the third: the 5 lies to the right.
     corner = np.array([[[7, 7, 5], [7, 5, 5]], [[4, 4, 4], [5, 5, 4]]], np.uint8)
     half = Affine.from_spacing((1.0, 1.0, 1.0), (0.5, 0.5, 0.5))
     assert labels_on_scan(corner, LINE, (1, 1, 1), half).tolist() == [[[5]]]
+
+
+def test_coarser_voxels_have_what_covers_most_of_them() -> None:
+    # Three to one: voxels 0-2, 3-5, 6-8.
+    assert on_line([1, 1, 0, 0, 2, 0, 0, 3, 3], 3.0, 3, first=1.0) == [1, 0, 3]
+    # Five to two: voxel 2 is shared, half of it either way; 1 covers 2.5, then 1.5 of 2.5.
+    assert on_line([1, 1, 1, 1, 0], 2.5, 2, first=0.75) == [1, 1]
+    assert on_line([1, 1, 1, 0, 2], 2.5, 2, first=0.75) == [1, 0]
+    # Four to one, of which two are seen half: what lies at the edge goes on.
+    assert on_line([1, 2, 2, 2], 4.0, 1, first=0.5) == [2]
+    # Two to one: where halves are equal the voxel to the right decides, wherever a 1 begins.
+    for first in range(1, 8):
+        for length in range(1, 8):
+            line = [int(first <= place < first + length) for place in range(16)]
+            found = on_line(line, 2.0, 8, first=0.5)
+            assert found == line[1::2]
+            assert abs(2 * sum(found) - length) <= 1
 
 
 def test_a_thin_structure_vanishes_where_it_is_the_smaller_part() -> None:
@@ -65,18 +82,15 @@ def test_crops_and_pads_are_copies() -> None:
     assert not labels_on_scan(labels, LINE, (2, 2, 2), LINE.shifted((9, 0, 0))).any()
 
 
-def by_eight(labels, affine, shape, scan_affine):
-    """Return labels by the definition, and by how much the winner leads."""
-    index = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
-    at = affine.to_index(scan_affine.to_world(index))
+def linear_shares(labels, values, at):
+    """Return what eight voxels say at places (..., 3), and where anything was seen."""
     last = np.array(labels.shape) - 1
     seen = ((at >= -0.5 - 1e-6) & (at <= last + 0.5 + 1e-6)).all(axis=-1)
     at = at.clip(0, last)
     below = np.floor(at).astype(int)
     pair = (below, np.minimum(below + 1, last))
     share = at - below
-    values = np.unique(np.append(labels, 0))
-    shares = np.zeros((len(values), *shape))
+    shares = np.zeros((len(values), *at.shape[:-1]))
     for corner in itertools.product((0, 1), repeat=3):
         place = tuple(pair[side][..., axis] for axis, side in enumerate(corner))
         weight = np.prod(
@@ -84,9 +98,36 @@ def by_eight(labels, affine, shape, scan_affine):
         )
         for one, value in zip(shares, values, strict=True):
             one += weight * (labels[place] == value)
-    ordered = np.sort(np.concatenate([shares, np.zeros((1, *shape))]), axis=0)
-    found = values[shares.round(6).argmax(axis=0)]
-    return np.where(seen, found, 0), ordered[-1] - ordered[-2], shares, values, seen
+    return shares, seen
+
+
+def by_definition(labels, affine, shape, scan_affine):
+    """Return each value's share, and where anything was seen: point by point."""
+    values = np.unique(np.append(labels, 0))
+    index = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
+    matrix = affine.inverse @ scan_affine.matrix
+    steps = matrix[:3, :3]
+    centers = index @ steps.T + matrix[:3, 3]
+    _, seen = linear_shares(labels, values, centers)
+    if np.count_nonzero(steps) == 3:  # points that lie close, along one axis after another
+        shares = np.stack([labels == value for value in values]).astype(float)
+        for axis, along in enumerate(np.abs(steps).argmax(axis=0)):
+            step, width = steps[along, axis], max(1.0, abs(steps[along, axis]))
+            points = (np.arange(round(64 * width)) + 0.5) / 64 - width / 2
+            at = step * np.arange(shape[axis])[:, None] + matrix[along, 3] + points
+            near = np.rint(at.clip(0, labels.shape[along] - 1))[..., None]
+            weights = (near == np.arange(labels.shape[along])).mean(axis=1)
+            shares = np.moveaxis(np.tensordot(weights, shares, (1, along + 1)), 0, along + 1)
+        order = np.abs(steps).argmax(axis=0)
+        shares = shares.transpose(0, *(order + 1))
+    else:
+        counts = np.maximum(1, np.rint(np.linalg.norm(steps, axis=0)).astype(int))
+        shares = np.zeros((len(values), *shape))
+        for points in itertools.product(*map(range, counts)):
+            offset = steps @ ((np.array(points) + 0.5) / counts - 0.5)
+            beside = np.clip(centers + offset, -0.5, np.array(labels.shape) - 0.5)
+            shares += linear_shares(labels, values, beside)[0] / np.prod(counts)
+    return values, shares * seen, seen
 
 
 @st.composite
@@ -98,29 +139,31 @@ def grids(draw):
     labels[rng.random(source) < draw(st.sampled_from([0.0, 0.8]))] = 0
     matrix = np.eye(4)
     if draw(st.booleans()):
-        matrix[:3, :3] = np.linalg.qr(rng.normal(size=(3, 3)))[0] * rng.uniform(0.4, 2, 3)
+        matrix[:3, :3] = np.linalg.qr(rng.normal(size=(3, 3)))[0] * rng.uniform(0.4, 2.6, 3)
     else:
-        steps = rng.choice([-2, -1, -0.5, 0.5, 1, 1.5], 3)
+        steps = rng.choice([-3, -2, -1.25, -1, -0.5, 0.5, 1, 1.5, 2, 2.5], 3)
         matrix[:3, :3] = np.eye(3)[rng.permutation(3)] * steps
     matrix[:3, 3] = rng.choice([0.0, 1.0, 2.0, 0.25, 3.5], 3)
     return labels, target, Affine(matrix)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(grids())
-def test_it_is_what_eight_voxels_say(case) -> None:
+def test_it_is_what_the_definition_says(case) -> None:
     labels, shape, scan_affine = case
     found = labels_on_scan(labels, LINE, shape, scan_affine)
-    wanted, lead, shares, values, seen = by_eight(labels, LINE, shape, scan_affine)
-    clear = (lead > 1e-4) | (lead < 1e-9)
-    assert np.array_equal(found[clear], wanted[clear])
+    values, shares, seen = by_definition(labels, LINE, shape, scan_affine)
+    ordered = np.sort(np.concatenate([shares, np.zeros((1, *shape))]), axis=0)
+    clear = ordered[-1] - ordered[-2] > 0.02
+    wanted = np.where(seen, values[shares.argmax(axis=0)], 0)
+    assert np.array_equal(found[clear | ~seen], wanted[clear | ~seen])
     bits = torch.from_numpy(sum((labels == k + 1) << k for k in range(3)).astype(np.uint8))
     masks = dict(masks_on_scan(PackedMasks(bits[None], 3), LINE, shape, scan_affine))
     assert list(masks) == [0, 1, 2]
     for k, mask in masks.items():
-        share = shares[values == k + 1].sum(axis=0).round(9)
-        clear = (np.abs(share - 0.5) > 1e-4) | (share == 0.5)
-        assert np.array_equal(mask[clear], ((share > 0.5) & seen)[clear])
+        share = shares[values == k + 1].sum(axis=0)
+        clear = np.abs(share - 0.5) > 0.01
+        assert np.array_equal(mask[clear], (share > 0.5)[clear])
 
 
 def test_against_simpleitk() -> None:
@@ -160,8 +203,8 @@ def test_against_simpleitk() -> None:
         shares.append(SimpleITK.GetArrayFromImage(resampled))
     found = labels_on_scan(labels, affine, shape, target)
     ordered = np.sort(shares, axis=0)
-    clear = ordered[-1] - ordered[-2] > 1e-4
-    assert clear.mean() > 0.99
+    clear = ordered[-1] - ordered[-2] > 0.01
+    assert clear.mean() > 0.98
     assert set(np.unique(found)) == {0, 1, 2, 3}
     assert np.array_equal(found[clear], np.argmax(shares, axis=0)[clear])
 
@@ -177,7 +220,7 @@ def test_tensors_large_labels_and_nothing() -> None:
     labels = torch.tensor([[[0, 70_000, -3]]])
     target = Affine.from_spacing((1.0, 1.0, 0.5))
     found = labels_on_scan(labels, LINE, (1, 1, 6), target)
-    assert found.tolist() == [[[0, 0, 70_000, -3, -3, -3]]]
+    assert found.tolist() == [[[0, 70_000, 70_000, -3, -3, -3]]]
     assert found.dtype == np.int64
     assert not labels_on_scan(np.zeros((2, 3, 4), np.uint8), LINE, (4, 4, 4), target).any()
 

@@ -27,13 +27,24 @@ def labels_on_scan(
 ) -> Integer[np.ndarray, "D H W"]:
     """Bring a label map onto another grid by world position, each class interpolated linearly.
 
-    Each class's mask, the background's too, is interpolated linearly at the center of each voxel
-    of the scan; the class of the largest share wins, of equal shares (to 1/32768) the lowest. A
-    voxel beyond the labels' outermost centers, but within half a voxel of them, has what lies at
+    The class with the largest share of a voxel of the scan wins, the background counting as one.
+    Along an axis where the scan is finer than the labels, a class's share is its mask interpolated
+    linearly at the voxel's center; where the scan is coarser, the share of the voxel's extent that
+    the class covers (if the grids stand oblique, of evenly spread points in it). At equal spacing
+    both are the same.
+
+    Halves are common: a scan twice as coarse has them along every face. Where shares are equal, the
+    nearest voxel of the labels decides; of several equally near, the one to the body's right, then
+    front, then head. So of two opposite faces one is kept and one is not, and volumes are neither
+    eaten nor blown up; and arrays that are turned or mirrored together with their affines give
+    the same. What is equal even so (to 1/32768) is background, or else the lowest class. A
+    ball whose radius is ``n`` voxels of a coarser scan still loses about 1/(4 n²) of its volume, as
+    its curved rim covers less than half of more voxels than it covers more than half of.
+
+    A voxel beyond the labels' outermost centers, but within half a voxel of them, has what lies at
     the edge. Where voxels of the scan lie on voxels of the labels (turned, mirrored, cropped or
-    padded by whole voxels), labels are copied. One class is worked on at a time, where it is, so
-    that memory does not grow with their number: two bytes a voxel besides the result, and a few
-    slices with fractions.
+    padded by whole voxels), labels are copied. One class is worked on at a time, where it is, and
+    some slices at a time, so that memory does not grow with the number of either.
 
     Args:
         labels: 0 is the background; any integers.
@@ -79,8 +90,8 @@ def masks_on_scan(
 ) -> Iterator[tuple[int, Bool[np.ndarray, "D H W"]]]:
     """Yield each class's index and mask on another grid; masks may overlap.
 
-    As :func:`labels_on_scan`, but each class by itself: a voxel is inside where more than half of
-    what is interpolated is.
+    As :func:`labels_on_scan`, but each class by itself: a voxel is inside where the class's share
+    is more than half, and where it is half by the same rule.
 
     Args:
         packed: Masks, of any number of classes.
@@ -116,23 +127,23 @@ def _fill(
     boxes = _boxes(labels, background)
     if not boxes:
         return
-    starts = np.array([[part.start for part in box] for box in boxes.values()]).min(0)
-    stops = np.array([[part.stop for part in box] for box in boxes.values()]).max(0)
-    # Farther than a voxel away from all other classes nothing but the background can win.
-    wide = _box(np.maximum(starts - 1, 0), np.minimum(stops + 1, labels.shape))
-    region = onto.reach(_box(starts, stops))
-    best = np.zeros([part.stop - part.start for part in region], np.uint16)
-    corner = tuple(part.start for part in region)
-    for value in sorted({*boxes, background}):
-        box = wide if value == background else boxes[value]
-        for place, share in onto.shares(labels, box, value, within=region):
-            inner = tuple(
-                slice(part.start - first, part.stop - first)
-                for part, first in zip(place, corner, strict=True)
-            )
-            wins = share > best[inner]
-            np.maximum(best[inner], share, out=best[inner])
-            np.copyto(found[place], value, where=wins)
+    reached = {value: onto.reach(box) for value, box in boxes.items()}
+    starts = np.array([[part.start for part in box] for box in reached.values()]).min(0)
+    stops = np.array([[part.stop for part in box] for box in reached.values()]).max(0)
+    for slab in onto.slabs(_box(starts, stops)):
+        best = np.zeros([part.stop - part.start for part in slab], np.uint16)
+        total = np.zeros_like(best)
+        for value, box in sorted(boxes.items()):
+            for place, share in onto.shares(labels, box, value, within=slab):
+                inner = tuple(
+                    slice(part.start - whole.start, part.stop - whole.start)
+                    for part, whole in zip(place, slab, strict=True)
+                )
+                total[inner] += share
+                np.copyto(found[place], value, where=share > best[inner])
+                np.maximum(best[inner], share, out=best[inner])
+        left = np.subtract(FULL_SHARE, total, dtype=np.int32)
+        np.copyto(found[slab], background, where=left >= best)
 
 
 def _boxes(labels: Integer[np.ndarray, "d h w"], background: int) -> dict[int, Box]:
