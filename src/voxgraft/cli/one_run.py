@@ -65,4 +65,6 @@ def train_one(chosen: Recipe, folder: Path, *, dry_run: bool, as_json: bool) -> 
         for name, scored in levels["case"].items()
     ]
     emit_table(["split", "metric", "value", "reason"], rows)
+    for notice in result.get("notices", ()):
+        say(notice)
     say(f"the run is in {folder}")

@@ -20,6 +20,7 @@ from voxgraft.grafting.decoder_transfer import (
     saved_decoder,
 )
 from voxgraft.grafting.graft import graft
+from voxgraft.grafting.plan import Norm
 from voxgraft.grafting.whole_report import whole_report
 from voxgraft.models import Encoder, SegmentationNetwork, build_segmentation
 from voxgraft.models.decoders.build import DECODER_KINDS, DecoderKind, usual_decoder
@@ -65,6 +66,7 @@ def graft_segmentation(
     embeddings: Float[Tensor, "k 512"] | None = None,
     method: Inflation = "average",
     stem: StemMethod = "sum",
+    norm: Norm = "keep",
     in_channels: int = 1,
     depth_padding: Literal["zeros", "replicate"] | None = None,
     model_options: Mapping[str, Any] | None = None,
@@ -106,6 +108,7 @@ def graft_segmentation(
             source's whole, which needs a text-driven head too.
         method: How kernels of a 2D source are extended along depth.
         stem: How the source's channels become the network's.
+        norm: As for :func:`voxgraft.grafting.graft`; of the encoder alone.
         in_channels: Channels of the volumes; a network that is given keeps its own.
         depth_padding: As for :func:`voxgraft.grafting.graft`.
         model_options: More options of the encoder.
@@ -131,11 +134,12 @@ def graft_segmentation(
             "a segmentation network is given, which has its own outputs: leave them out."
         )
     building = (decoder, decoder_norm, decoder_width, embeddings)
-    if given and (deep_supervision or any(option is not None for option in building)):
+    chosen_here = deep_supervision or norm != "keep"
+    if given and (chosen_here or any(option is not None for option in building)):
         raise GraftError(
-            "decoder, decoder_norm, decoder_width, embeddings and deep_supervision build a network "
-            "by name; here one is given, which has its own. Leave them out, or give the model's "
-            "name."
+            "decoder, decoder_norm, decoder_width, embeddings, norm and deep_supervision build a "
+            "network by name; here one is given, which has its own. Leave them out, or give the "
+            "model's name."
         )
     check_choice("parts", parts, PARTS)
     if decoder is not None:
@@ -148,6 +152,7 @@ def graft_segmentation(
         model.encoder if isinstance(model, SegmentationNetwork) else model,
         method=method,
         stem=stem,
+        norm=norm,
         in_channels=in_channels,
         depth_padding=depth_padding,
         model_options=model_options,

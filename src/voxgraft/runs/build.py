@@ -74,62 +74,61 @@ def build_segmenter(
     )
     start, model = recipe.start, recipe.model
     classes = output_classes(recipe.target, overlapping=settings.overlapping)
-    decoder = None if settings.decoder == "auto" else settings.decoder
-    target: str | SegmentationNetwork = model.name
-    if start.source is None or settings.head == "text":
-        part = graft_start(model, start, in_channels=in_channels, check_parity=False)
-        if part is None:
-            encoder = build_encoder(
-                model.name, in_channels=in_channels, seed=recipe.seed, **model.options
-            )
-            if start.norm != "keep":
-                exchange_norm(encoder, start.norm)
-        else:
-            encoder = part.encoder
-        target = build_segmentation(
+    embeddings = None
+    if settings.embeddings is not None:
+        embeddings = read_embeddings(settings.embeddings, classes)
+    if start.source is None:
+        encoder = build_encoder(
+            model.name, in_channels=in_channels, seed=recipe.seed, **model.options
+        )
+        if start.norm != "keep":
+            exchange_norm(encoder, start.norm)
+        network = build_segmentation(
             encoder,
             outputs,
-            decoder=decoder or usual_decoder(encoder),
+            decoder=usual_decoder(encoder) if settings.decoder == "auto" else settings.decoder,
             decoder_norm=settings.decoder_norm,
             decoder_width=settings.decoder_width,
             deep_supervision=settings.deep_supervision,
             head=settings.head,
-            embeddings=(
-                None
-                if settings.embeddings is None
-                else read_embeddings(settings.embeddings, classes)
-            ),
+            embeddings=embeddings,
             input_mean=SCRATCH_MEAN,
             input_sd=SCRATCH_SD,
             seed=recipe.seed,
         )
-        if start.source is None:
-            _standardize(target, given, SCRATCH_MEAN, SCRATCH_SD)
-            return target, None
-    named = isinstance(target, str)
+        _standardize(network, given, SCRATCH_MEAN, SCRATCH_SD)
+        return network, None
     grafted = graft_segmentation(
         start.source,
-        target,
-        outputs if named else None,
+        model.name,
+        outputs,
         parts=start.parts,
         classes=classes,
-        decoder=decoder if named else None,
-        decoder_norm=settings.decoder_norm if named else None,
-        decoder_width=settings.decoder_width if named else None,
+        decoder=None if settings.decoder == "auto" else settings.decoder,
+        decoder_norm=settings.decoder_norm,
+        decoder_width=settings.decoder_width,
+        embeddings=embeddings,
         method=start.method,
         stem=start.stem,
+        norm=start.norm,
         in_channels=in_channels,
-        model_options=model.options if named else None,
+        model_options=model.options,
         deep_supervision=settings.deep_supervision,
         check_parity=check_parity,
         seed=recipe.seed,
     )
-    if start.norm != "keep" and named:
-        exchange_norm(grafted.network.encoder, start.norm)
     grafted = replace(grafted, report=noted(grafted.report, grafted.source, given))
     mean, sd = network_scaling(grafted.source.input, given)
     _standardize(grafted.network, given, mean, sd)
     return grafted.network, grafted
+
+
+def loaded_decoder(grafted: Graft | SegmentationGraft | None) -> frozenset[str]:
+    """Return the names of a decoder's parameters that came from the start, as a graft reports."""
+    if grafted is None:
+        return frozenset()
+    taken = (*grafted.report.loaded, *grafted.report.adapted)
+    return frozenset(each["name"] for each in taken if each["name"].startswith("decoder."))
 
 
 def output_classes(target: Target, *, overlapping: bool) -> tuple[str, ...]:

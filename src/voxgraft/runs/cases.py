@@ -19,18 +19,11 @@ from voxgraft.datasets import (
     read_table,
 )
 from voxgraft.errors import TableError
-from voxgraft.feeds import (
-    ClipFeed,
-    CropFeed,
-    Feed,
-    VolumeFeed,
-    WholeCases,
-    WindowFeed,
-    float64_array,
-)
+from voxgraft.feeds import ClipFeed, Feed, VolumeFeed, WindowFeed, float64_array
 from voxgraft.files import cache_folder
 from voxgraft.recipes import Recipe
-from voxgraft.store import Prepared, VolumeStore, prepare_masks
+from voxgraft.runs.masked_cases import check_masked, masked_cases
+from voxgraft.store import Prepared, VolumeStore
 from voxgraft.training import SlidCases
 from voxgraft.transforms import Preprocessing
 
@@ -51,6 +44,8 @@ class RunCases:
     table: Table
     splits: dict[str, SplitCases]
     """``train`` holds the chosen training patients only."""
+    notices: tuple[str, ...] = ()
+    """Sentences that should be read: cases that take no part, structures without a voxel."""
 
     @property
     def train(self) -> SplitCases:
@@ -110,7 +105,9 @@ def gather_cases(recipe: Recipe) -> RunCases:
     """Read the table of a recipe, draw its training patients, and open the stored volumes.
 
     Raises:
-        TableError: If the table has no split, or a split that is needed is empty.
+        TableError: If the table has no split, a split that is needed is empty, or no training
+            case annotates a class of a segmentation.
+        StoreError: If volumes or masks cannot be prepared.
     """
     table = read_table(Path(recipe.table))
     if "split" not in table.frame:
@@ -118,13 +115,21 @@ def gather_cases(recipe: Recipe) -> RunCases:
             f"{recipe.table} has no column 'split'. "
             f"Make one: `voxgraft data split {recipe.table} --out NEW.csv`."
         )
+    frames = _frames(recipe, table)
+    if recipe.segmentation is not None:
+        check_masked(recipe, table, frames)
     prepared = None
     if recipe.clips is None:
         prepared = prepare_volumes(
             Path(recipe.table), recipe.preprocessing, recipe.store, verify=False
         )
-    if recipe.segmentation is not None:
-        return _segmentation_cases(recipe, table, prepared)
+    if recipe.segmentation is not None and prepared is not None:
+        masked = masked_cases(recipe, table, frames, prepared)
+        whole = {
+            name: SplitCases(masked.frames[name], float64_array(feed.targets), feed)
+            for name, feed in masked.feeds.items()
+        }
+        return RunCases(table=table, splits=whole, notices=masked.notices)
     windows = recipe.seen_windows
     labels = None
     if windows is not None:
@@ -133,7 +138,7 @@ def gather_cases(recipe: Recipe) -> RunCases:
             labels = read_slice_labels(table, recipe.target.columns)
     splits = {}
     feed: Feed
-    for name, frame in _frames(recipe, table).items():
+    for name, frame in frames.items():
         targets = recipe.target.encode(frame)
         training = name == "train"
         if prepared is None:
@@ -158,40 +163,6 @@ def _frames(recipe: Recipe, table: Table) -> dict[str, pd.DataFrame]:
             raise TableError(f"{recipe.table} has no case in the split {name!r}.")
         frames[name] = frame
     return frames
-
-
-def _segmentation_cases(recipe: Recipe, table: Table, prepared: Prepared | None) -> RunCases:
-    """Return crops of the training cases, and the others whole."""
-    settings = recipe.segmentation
-    if settings is None or prepared is None:
-        raise AssertionError("a segmentation has settings, and scans")
-    if "masks" not in table.frame:
-        raise TableError(
-            f"{recipe.table} has no column 'masks', and the target is a segmentation. Import scans "
-            "with masks (`voxgraft data import masks`, nnunet, totalsegmentator, ...), or add the "
-            "column and structures.json as docs/data.md says."
-        )
-    masks = prepare_masks(table, recipe.target.classes, prepared, verify=False)
-    splits = {}
-    for name, frame in _frames(recipe, table).items():
-        case_ids = list(frame["case_id"])
-        feed: Feed | SlidCases
-        if name == "train":
-            feed = CropFeed(
-                prepared,
-                masks,
-                case_ids,
-                recipe.crops,
-                foreground=settings.foreground,
-                augmentation=recipe.augmentation,
-                seed=recipe.seed,
-            )
-        else:
-            sliding = settings.sliding(recipe.crops, validation=name == "validation")
-            feed = SlidCases(WholeCases(prepared, masks, case_ids), sliding)
-        targets = float64_array(feed.targets)
-        splits[name] = SplitCases(frame=frame, targets=targets, feed=feed)
-    return RunCases(table=table, splits=splits)
 
 
 def _clips(

@@ -19,7 +19,7 @@ from voxgraft.feeds import WindowFeed
 from voxgraft.files import atomic_path, cache_folder, content_key, write_json
 from voxgraft.models import Network, SegmentationNetwork
 from voxgraft.recipes import Recipe, read_recipe
-from voxgraft.runs.build import build_network, build_segmenter
+from voxgraft.runs.build import build_network, build_segmenter, loaded_decoder
 from voxgraft.runs.cases import RunCases, gather_cases
 from voxgraft.runs.environment import describe_environment
 from voxgraft.runs.folder import RunFolder, locked
@@ -85,7 +85,7 @@ def _execute(run: RunFolder, recipe: Recipe, on_steps: OnSteps | None, check_par
     )
     if grafted is not None:
         write_json(run.graft_path, grafted.report.to_dict())
-    fitted = _fit(recipe, network, task, cases, run.path, on_steps)
+    fitted = _fit(recipe, network, task, cases, run.path, on_steps, loaded_decoder(grafted))
     started = time.perf_counter()
     if isinstance(network, SegmentationNetwork) or isinstance(task, SegmentationTask):
         predictions = _segment(recipe, network, cases, run.path)
@@ -112,6 +112,7 @@ def _fit(
     cases: RunCases,
     folder: Path,
     on_steps: OnSteps | None,
+    loaded: frozenset[str],
 ) -> FitResult:
     layout = recipe.memory_format
     if layout == "auto":
@@ -132,6 +133,7 @@ def _fit(
         recipe.augmentation,
         folder=folder,
         seed=recipe.seed,
+        loaded=loaded,
         on_step=tell,
         memory_format=layout,
     )
@@ -253,6 +255,7 @@ def _summarize(
         "train_patients": int(cases.train.frame["patient_id"].nunique()),
         "train_cases": len(cases.train.frame),
         "train_items": len(cases.train_feed),
+        "notices": [*cases.notices, *fitted.notices],
         "metrics": scored,
         "fit": fitted.to_dict(),
     }

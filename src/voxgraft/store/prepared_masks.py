@@ -72,6 +72,17 @@ class PreparedMasks:
         """Return in how many layers a case's labels lie: 1 where no structures overlap."""
         return self._case(case_id).shape[0]
 
+    def counts(self, case_id: str) -> Int[np.ndarray, " k"]:
+        """Return of how many voxels each class is remembered: 0 where it has none, at most 4,096.
+
+        A class that the case does not annotate has 0, and so has a structure that is smaller than
+        a voxel of the stored grid.
+
+        Raises:
+            StoreError: If the case is unknown, or its file is gone or damaged.
+        """
+        return np.asarray(self._samples(case_id).source["counts"], dtype=np.int64)
+
     def foreground(self, case_id: str) -> dict[int, Int[np.ndarray, "m 3"]]:
         """Return voxels of each class that is present, at most 4,096 of it, chosen at random.
 
@@ -82,7 +93,7 @@ class PreparedMasks:
             StoreError: If the case is unknown, or its file is gone or damaged.
         """
         case = self._case(case_id)
-        index = read_index(samples_path(self.folder / case.file))
+        index = self._samples(case_id)
         flat = index.read((0, 0, 0), (1, 1, 1)).ravel().astype(np.int64)
         counts = index.source["counts"]
         ends = np.cumsum(counts)
@@ -155,6 +166,9 @@ class PreparedMasks:
                 "Prepare the masks of the table that holds it."
             )
         return self.cases[case_id]
+
+    def _samples(self, case_id: str) -> Entry:
+        return read_index(samples_path(self.folder / self._case(case_id).file))
 
     def _index(self, case_id: str) -> Entry:
         index = self._indices.get(case_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,9 +26,12 @@ class Adapt:
     """
 
     method: Method = "full"
-    """``full`` trains everything; ``frozen`` only the head; ``layerwise`` everything, deeper
-    stages slower; ``gradual`` thaws stages from the head downwards; ``lora`` low-rank adapters and
-    the head; ``probe`` fits a linear head on features computed once."""
+    """``full`` trains everything; ``frozen`` only the head (of a segmentation, decoder and head);
+    ``layerwise`` everything, deeper stages slower (of a segmentation, from the head through the
+    levels of a decoder that came from the start, fine to coarse, and then through the encoder,
+    deep to shallow; a fresh decoder has the head's rate); ``gradual`` thaws stages from the head
+    downwards; ``lora`` low-rank adapters and the head; ``probe`` fits a linear head on features
+    computed once."""
     decay: float | None = None
     """``layerwise``: factor of the learning rate from each stage to the one before (0.75)."""
     until: float | None = None
@@ -98,7 +102,14 @@ _RULES: dict[str, tuple[str, Any, str]] = {
 class Adaptation:
     """The trainable set of one network, as a function of the step."""
 
-    def __init__(self, adapt: Adapt, network: nn.Module, steps: int, seed: int) -> None:
+    def __init__(
+        self,
+        adapt: Adapt,
+        network: nn.Module,
+        steps: int,
+        seed: int,
+        loaded: Collection[str] = (),
+    ) -> None:
         """Prepare a network, in place; low-rank adapters are added here.
 
         Args:
@@ -106,6 +117,8 @@ class Adaptation:
             network: A network with the children ``encoder`` and ``head``.
             steps: Steps of the training.
             seed: Seed of the training.
+            loaded: Names of a decoder's parameters that came from the start: for ``layerwise``,
+                its levels are then stages as the encoder's are.
         """
         self.adapt = adapt
         self.adapted_layers: list[str] = []
@@ -118,7 +131,7 @@ class Adaptation:
                 stream_seed(seed, 0, "lora"),
                 apart=with_head(encoder),
             )
-        self._stages = network_stages(network)
+        self._stages = network_stages(network, loaded if adapt.method == "layerwise" else ())
         self._steps = steps
         self._unchanging = frozenset(
             name
@@ -170,7 +183,8 @@ class Adaptation:
 
         Source:
             arXiv:1801.06146, section 3.2 (discriminative rates), with the fixed factor a stage of
-            arXiv:2003.10555, section 3.1.
+            arXiv:2003.10555, section 3.1. A fresh decoder at the head's rate is what BEiT
+            (arXiv:2106.08254) does in segmentation; levels of a loaded one as stages are ours.
         """
         parameters = dict(network.named_parameters())
         ever = self.trainable(self._steps)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -182,7 +182,7 @@ def settle_on_cases(
     count = min(optimization.batchnorm_batches, epoch)
     device = next(network.parameters()).device
     tolerance = {"auto": optimization.batchnorm_tolerance, "always": -1.0, "never": math.inf}
-    if schedule.batch_size < 2:
+    if schedule.batch_size < 2 and single_values(network, layers, feed.image_shape):
         return Reestimation(step=step, before=0.0, after=0.0, done=False)
     return settle_batchnorm(
         network,
@@ -192,6 +192,41 @@ def settle_on_cases(
         tolerance=tolerance[optimization.batchnorm],
         pooled=pooled_features(network),
     )
+
+
+def single_values(
+    network: Network | SegmentationNetwork, layers: list[_BatchNorm], image_shape: Sequence[int]
+) -> list[str]:
+    """Return the names of BatchNorm layers that see one value a channel in a batch of one image.
+
+    PyTorch refuses to train these: a single value has no variance. The network sees one empty
+    image, and stays as it is.
+
+    Args:
+        network: A network.
+        layers: Those of its layers that are asked about.
+        image_shape: (channels, depth, height, width) of an image.
+    """
+    found: list[str] = []
+    asked = set(layers)
+    handles = [
+        layer.register_forward_pre_hook(
+            lambda _, given, name=name: (
+                found.append(name) if given[0].numel() == given[0].shape[1] else None
+            )
+        )
+        for name, layer in network.named_modules()
+        if layer in asked
+    ]
+    like = next(network.parameters())
+    try:
+        if layers:
+            with torch.no_grad(), _only_in_training(network, []):
+                pooled_features(network)(like.new_zeros((1, *image_shape)))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return list(dict.fromkeys(found))
 
 
 def pooled_features(network: Network | SegmentationNetwork) -> Pooled:

@@ -7,13 +7,14 @@ import hashlib
 
 import numpy as np
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from voxgraft.errors import RecipeError, TrainingError
 from voxgraft.feeds import Feed, float64_array
 from voxgraft.tasks import Task
 from voxgraft.tasks.segmentation import SegmentationTask
 from voxgraft.training.adapt import Adapt
-from voxgraft.training.batchnorm import batchnorm_layers
+from voxgraft.training.batchnorm import batchnorm_layers, single_values
 from voxgraft.training.kinds import (
     AnyNetwork,
     AnyTask,
@@ -65,16 +66,14 @@ def check_training(
             f"(and {len(fresh) - 1} more) of this one are untrained: no source has them. Choose a "
             "network without them (join: mean or max), or adapt: frozen, which trains them."
         )
-    size = min(optimization.batch_size, len(train_feed.targets))
-    layers = batchnorm_layers(network)
-    if adapt.method in ("frozen", "probe", "lora"):
-        parts = dict(network.encoder.named_modules())
-        beside = [part for name, part in parts.items() if apart and name.startswith(apart)]
-        layers = [layer for layer in layers if layer in beside]
-    if size == 1 and layers:
+    layers = _lone_batchnorm(network, train_feed, optimization, adapt)
+    alone = single_values(network, layers, train_feed.image_shape)
+    if alone:
         raise RecipeError(
-            "a batch has one case, and the network has BatchNorm, which needs at least two. "
-            "Raise optimization.batch_size, give more training cases, or graft with norm 'group'."
+            "a batch has one case, and the network has BatchNorm that sees a single value a "
+            f"channel of it, of which there is no variance ({len(alone)} layers, the first "
+            f"{alone[0]}). Raise optimization.batch_size, give more training cases or larger "
+            "crops, or graft with norm 'group'."
         )
     if optimization.balance == "classes" and task.target.kind not in ("binary", "multiclass"):
         raise RecipeError(
@@ -114,6 +113,38 @@ def check_training(
             f"validation cases: {reason}. Add validation patients, or choose another metric "
             "(task.primary)."
         )
+
+
+def training_notices(
+    network: AnyNetwork, train_feed: Feed, optimization: Optimization, adapt: Adapt
+) -> tuple[str, ...]:
+    """Return sentences about a training that can begin, but that one should know of."""
+    layers = _lone_batchnorm(network, train_feed, optimization, adapt)
+    if not layers:
+        return ()
+    return (
+        f"a batch has one case, so {len(layers)} BatchNorm layers take mean and variance from the "
+        "voxels of a single case: they differ from step to step. A larger "
+        "optimization.batch_size, or start.norm 'group' or 'instance', would not",
+    )
+
+
+def _lone_batchnorm(
+    network: AnyNetwork, train_feed: Feed, optimization: Optimization, adapt: Adapt
+) -> list[_BatchNorm]:
+    """Return the BatchNorm layers that train, if batches have a single case."""
+    if min(optimization.batch_size, len(train_feed.targets)) > 1:
+        return []
+    layers = batchnorm_layers(network)
+    if adapt.method not in ("frozen", "probe", "lora"):
+        return layers
+    apart = with_head(network.encoder)
+    still = {
+        part
+        for name, part in network.encoder.named_modules()
+        if not (apart and name.startswith(apart))
+    }
+    return [layer for layer in layers if layer not in still]
 
 
 def undefined_reason(task: Task, targets: np.ndarray) -> str:

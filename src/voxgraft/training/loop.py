@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import closing
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import torch
 from voxgraft.feeds import Feed, float64_array
 from voxgraft.models import Network
 from voxgraft.training.adapt import Adapt
-from voxgraft.training.checks import check_training, training_settings
+from voxgraft.training.checks import check_training, training_notices, training_settings
 from voxgraft.training.kinds import AnyNetwork, AnyTask, Validation, for_probe
 from voxgraft.training.memory_format import FORMATS, MemoryFormat
 from voxgraft.training.optimization import Optimization
@@ -35,6 +35,7 @@ def fit(
     *,
     folder: Path,
     seed: int,
+    loaded: Collection[str] = (),
     on_step: Callable[[StepReport], None] | None = None,
     device: str | torch.device | None = None,
     memory_format: MemoryFormat = "contiguous",
@@ -63,6 +64,8 @@ def fit(
         augmentation: Of the training batches; None for none.
         folder: Where checkpoint and metrics go.
         seed: Seed of everything random.
+        loaded: Names of a segmentation decoder's parameters that came from the start, for
+            ``adapt.method`` ``layerwise``.
         on_step: Told of each update. An exception from it ends the training, which can go on from
             its last checkpoint.
         device: Where to train; the best there is if None.
@@ -80,6 +83,7 @@ def fit(
     task.fit(float64_array(train_feed.targets))
     optimization = optimization.resolved(len(train_feed.targets))
     check_training(network, task, train_feed, validation_feed, optimization, adapt)
+    notices = training_notices(network, train_feed, optimization, adapt)
     settings = training_settings(optimization, adapt, train_feed, seed) | {
         "augmentation": None if augmentation is None else augmentation.to_dict(),
         "memory_format": memory_format,
@@ -117,6 +121,7 @@ def fit(
             folder=folder,
             seed=seed,
             settings=settings,
+            loaded=loaded,
         )
         progress, fault = state.progress, ""
         saved_at, saved_step = time.perf_counter(), progress.step
@@ -139,4 +144,4 @@ def fit(
                     saved_at, saved_step = time.perf_counter(), progress.step
                 if on_step is not None:
                     on_step(state.report(update.loss))
-        return state.finish(fault, memory_format=memory_format)
+        return state.finish(fault, memory_format=memory_format, notices=notices)

@@ -62,6 +62,8 @@ class FitResult:
     device: str = "cpu"
     threads: int = 1
     memory_format: str = "contiguous"
+    notices: tuple[str, ...] = ()
+    """Sentences about the training that should be read."""
     resumed_at: int | None = None
     """Step of the checkpoint that this training went on from; None if it ran in one go."""
 

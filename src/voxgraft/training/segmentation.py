@@ -104,12 +104,12 @@ def evaluate_segmentation(
 
     A class counts in the cases that annotate it; one that is absent in a case and not predicted
     there has no Dice there. The loss is that of one crop a case, around the middle of its
-    structures. Modes are afterwards as they were.
+    structures. A case that annotates no class is left out. Modes are afterwards as they were.
 
     Args:
         network: The network.
         task: Its task, fitted.
-        feed: The cases, on the grid of the store.
+        feed: The cases, of which one annotates a class, on the grid of the store.
 
     Returns:
         The evaluation; with a fault and no metrics where the network's scores are NaN.
@@ -125,8 +125,10 @@ def evaluate_segmentation(
     losses = []
     try:
         for place in range(len(feed.cases)):
-            image, labels = feed.cases.read(place)
             known = feed.targets[place].numpy() > 0.5
+            if not known.any():
+                continue
+            image, labels = feed.cases.read(place)
             sliding = feed.sliding_over(place)
             try:
                 found = segment_stored(network, image, sliding, overlapping=task.overlapping)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,7 @@ class TrainingState:
         folder: Path,
         seed: int,
         settings: Json,
+        loaded: Collection[str] = (),
     ) -> None:
         """Start from the network as it is, or from the checkpoint in ``folder``."""
         self.network = network
@@ -78,7 +79,7 @@ class TrainingState:
             layers = batchnorm_layers(network)
             settled = settle_on_cases(network, layers, train_feed, optimization, 0, seed)
             self.progress.start_batchnorm = dataclasses.asdict(settled)
-        self.adaptation = Adaptation(adapt, network, optimization.steps, seed)
+        self.adaptation = Adaptation(adapt, network, optimization.steps, seed, loaded)
         network.to(accelerator.device)
         parameter_groups = self.adaptation.parameter_groups(network, optimization)
         self.trainable_parameters = sum(
