@@ -17,9 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from process_memory import run_measured
 from window_feed_scans import made_ct, write_dicom, write_nifti
 from window_feed_ways import check_voxels
 
@@ -62,38 +61,12 @@ MONAI = {
 
 def run(order: dict[str, Any]) -> dict[str, Any]:
     """Carry an order out in a process of its own; its times, and the peak memory in MiB."""
-    import psutil
-
     with tempfile.TemporaryDirectory(dir=order.pop("folder")) as work:
         order = {**order, "work": work, "started": time.time()}
-        running = subprocess.Popen(
-            [sys.executable, str(WAYS), json.dumps(order)],
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONWARNINGS": "ignore"},
-            text=True,
-        )
-        process, peak = psutil.Process(running.pid), 0
-        while running.poll() is None:
-            total = 0
-            for member in [process, *process.children(recursive=True)]:
-                try:
-                    total += proportional_bytes(member.pid)
-                except OSError:
-                    continue  # it has just ended
-            peak = max(peak, total)
-            time.sleep(0.5)
-        if running.returncode:
-            sys.exit(f"{order['options']} failed")
+        printed, peak = run_measured([sys.executable, str(WAYS), json.dumps(order)])
         kept = sum(f.stat().st_size for f in Path(work).rglob("*") if f.is_file())
-        found = json.loads(running.stdout.read().strip().splitlines()[-1])
-    return {**found, "peak_mib": peak / 2**20, "disk_mb": kept / 1e6}
-
-
-def proportional_bytes(pid: int) -> int:
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return (
-        next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")) * 1024
-    )
+        found = json.loads(printed.strip().splitlines()[-1])
+    return {**found, "peak_mib": peak, "disk_mb": kept / 1e6}
 
 
 def rates(found: dict[str, Any], studies: int) -> dict[str, float]:
