@@ -119,4 +119,4 @@ def test_scans_with_masks(voxgraft: Verb, tmp_path: Path) -> None:
     assert "holds value 2 in 12 voxels" in said
     code, _, told = voxgraft("data", "import", "msd", tmp_path / "d", "--out", out)
     assert code == 2
-    assert "dataset.json: cannot be read" in told
+    assert "dataset.json: no such file. Give the folder that holds it" in told

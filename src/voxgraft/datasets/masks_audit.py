@@ -221,7 +221,8 @@ def _empty(looks: Sequence[_Look]) -> Iterator[Finding]:
         yield (
             "empty_mask",
             f"case{'s' * (len(bare) > 1)} {_listed(bare)}",
-            "have no voxel of any structure. Right only if none is in the scan.",
+            f"{'have' if len(bare) > 1 else 'has'} no voxel of any structure. Right only if there "
+            "is none in the scan.",
             True,
         )
     seen = Counter(name for look in looks for name in look.voxels)

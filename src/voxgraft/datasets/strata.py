@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from voxgraft.datasets.mask_classes import case_masks
+from voxgraft.datasets.table import Table
 from voxgraft.datasets.target import Target
 
 _MAX_BINS = 10
@@ -64,12 +66,37 @@ def patient_strata(frame: pd.DataFrame, target: Target | None, purpose: str, see
     if target.kind == "regression":
         return Strata(_bins(patients, rows, values), {name: frozenset() for name in patients})
     labels = {name: _labels(target, values[rows[name]]) for name in patients}
+    return Strata(_by_rarest(patients, labels), labels)
+
+
+def structure_strata(table: Table, target: Target, purpose: str, seed: int) -> Strata:
+    """Group the patients of a table of masks by what their scans annotate.
+
+    Args:
+        table: Scans with masks.
+        target: Of a segmentation; its classes count.
+        purpose: Salt of the draw.
+        seed: Seed of the draw.
+
+    Raises:
+        TableError: If the masks cannot be used.
+    """
+    patients = sorted(set(table.patients), key=lambda name: draw_key(purpose, seed, name))
+    found = case_masks(table)
+    labels: dict[str, frozenset[str]] = dict.fromkeys(patients, frozenset())
+    for case_id, name in zip(table.case_ids, table.frame["patient_id"], strict=True):
+        labels[name] |= set(found[case_id].annotated) & set(target.classes)
+    return Strata(_by_rarest(patients, labels), labels)
+
+
+def _by_rarest(patients: list[str], labels: dict[str, frozenset[str]]) -> dict[str, list[str]]:
+    """Return patients in the order given, by the one of their labels that fewest have."""
     counts = Counter(label for names in labels.values() for label in names)
     members: dict[str, list[str]] = {}
     for name in patients:
         rarest = min(labels[name], key=lambda label: (counts[label], label), default="none")
         members.setdefault(rarest, []).append(name)
-    return Strata(dict(sorted(members.items())), labels)
+    return dict(sorted(members.items()))
 
 
 def _labels(target: Target, values: np.ndarray) -> frozenset[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from voxgraft.datasets.strata import Strata, patient_strata
+from voxgraft.datasets.strata import Strata, patient_strata, structure_strata
 from voxgraft.datasets.table import Table
 from voxgraft.datasets.target import Target
 from voxgraft.errors import TableError
@@ -17,7 +17,8 @@ def nested_subsets(
 
     One order of the training patients is drawn by a hash of seed and patient id, with classes (or
     quantile bins of a regression target) interleaved in proportion; each size is a start of it.
-    So each size is stratified, and a patient of each class is in the smallest.
+    So each size is stratified, and a patient of each class is in the smallest. A patient of a
+    segmentation has the classes that a scan of the patient annotates, whether there or not.
 
     Args:
         table: Cases with a column ``split``; only ``train`` is drawn from.
@@ -34,14 +35,16 @@ def nested_subsets(
             every class.
     """
     train = table.split("train")
-    strata = patient_strata(train.frame, target, "subset", seed)
+    if target is not None and target.kind == "segmentation":
+        strata = structure_strata(train, target, "subset", seed)
+    else:
+        strata = patient_strata(train.frame, target, "subset", seed)
     available = len(train.patients)
     counts = sorted({_resolved(size, available) for size in sizes})
     if not counts:
         raise TableError("no training sizes are given. Name one or more, or 'all'.")
     order = _interleaved(strata)
-    for count in counts:
-        _check_classes(count, order[:count], strata)
+    _check_classes(counts, order, strata)
     return {count: tuple(order[:count]) for count in counts}
 
 
@@ -84,11 +87,15 @@ def _interleaved(strata: Strata) -> list[str]:
     return first + [name for name in order if name not in set(first)]
 
 
-def _check_classes(count: int, patients: Sequence[str], strata: Strata) -> None:
-    held = {label for name in patients for label in strata.labels[name]}
-    absent = [repr(label) for label in strata.classes if label not in held]
-    if absent:
-        raise TableError(
-            f"a training size of {count} patients cannot hold all {len(strata.classes)} classes: "
-            f"{', '.join(absent)} would be absent. Use a larger size."
-        )
+def _check_classes(counts: Sequence[int], order: Sequence[str], strata: Strata) -> None:
+    faults = []
+    for count in counts:
+        held = {label for name in order[:count] for label in strata.labels[name]}
+        absent = [repr(label) for label in strata.classes if label not in held]
+        if absent:
+            faults.append(
+                f"a training size of {count} patients cannot hold all {len(strata.classes)} "
+                f"classes: {', '.join(absent)} would be absent"
+            )
+    if faults:
+        raise TableError(f"{'; '.join(faults)}. Use a larger size.")

@@ -17,6 +17,8 @@ from voxgraft.volumes.nifti import read_nifti, read_nifti_header, write_nifti
 from voxgraft.volumes.npz import read_npz, read_npz_header, write_npz
 from voxgraft.volumes.volume import Header, LabelMap, Volume
 
+_ROUNDING = 1e-3
+"""Most that a label may differ from a whole number, where a file holds scaled values."""
 _READ: dict[str, tuple[Callable[[Path], Volume], Callable[[Path], Header]]] = {
     ".nii": (read_nifti, read_nifti_header),
     ".nii.gz": (read_nifti, read_nifti_header),
@@ -73,7 +75,7 @@ def read_header(path: Path | str) -> Header:
 
 
 def read_label_map(path: Path | str) -> LabelMap:
-    """Read a map of class indices; floats are taken if all are whole numbers.
+    """Read a map of class indices; floats are taken if all are whole numbers (to a thousandth).
 
     Raises:
         VolumeError: As :func:`read_volume`, or if there are several channels or fractions.
@@ -87,11 +89,12 @@ def read_label_map(path: Path | str) -> LabelMap:
     voxels = volume.voxels[0]
     if voxels.dtype.kind == "f":
         whole = np.rint(voxels)
-        odd = voxels[whole != voxels]
+        odd = voxels[np.abs(whole - voxels) > _ROUNDING]
         if odd.size:
             raise VolumeError(
                 f"{path}: {odd.size:,} voxels hold fractions (the first is {float(odd[0]):g}); "
-                "a label map holds whole numbers. Resample label maps with nearest neighbors."
+                "labels are whole numbers. Resample label maps with nearest neighbors; of "
+                "probabilities, save where they are above a threshold."
             )
         largest = float(np.abs(whole).max())
         if largest > np.iinfo(np.int32).max:

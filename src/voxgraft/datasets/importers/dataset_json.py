@@ -46,10 +46,10 @@ def read_dataset_json(path: Path) -> DatasetJson:
     """
     try:
         content = read_json(path)
+    except FileNotFoundError as error:
+        raise TableError(f"{path}: no such file. Give the folder that holds it.") from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise TableError(
-            f"{path}: cannot be read: {error}. Give the folder that holds dataset.json."
-        ) from error
+        raise TableError(f"{path}: cannot be read: {error}. Correct the file.") from error
     if not isinstance(content, dict) or not isinstance(content.get("labels"), dict):
         raise TableError(f'{path}: has no labels. Expected "labels": {{"background": 0, ...}}.')
     labels, ignored = parse_labels(content["labels"], str(path))
@@ -94,15 +94,28 @@ def parse_labels(
             if 0 in numbers:
                 faults.append(f"{key!r}: {value!r} (holds the background)")
             found.setdefault(name.strip(), []).extend(numbers)
+    faults += _same_values(found)
     if faults or not found:
         raise_faults(
             TableError,
             f"{where}: labels cannot be used",
             faults or ["there is no class but the background"],
-            "Expected a whole number for each name, or a name for each whole number; 0 is the "
-            "background.",
+            "Expected a whole number of its own for each name (or several, of a region), or a name "
+            "for each whole number; 0 is the background.",
         )
     return {name: tuple(dict.fromkeys(values)) for name, values in found.items()}, tuple(ignored)
+
+
+def _same_values(labels: Mapping[str, list[int]]) -> list[str]:
+    """Return which classes have the same values, and so the same voxels."""
+    owners: dict[frozenset[int], list[str]] = {}
+    for name, values in labels.items():
+        owners.setdefault(frozenset(values), []).append(name)
+    return [
+        f"{' and '.join(map(repr, names))} are all {', '.join(map(str, sorted(values)))}"
+        for values, names in owners.items()
+        if len(names) > 1
+    ]
 
 
 def chosen_channel(said: DatasetJson, channel: str | None) -> int:

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from voxgraft.datasets.importers.segmentation_found import SegmentationFound
 from voxgraft.datasets.importers.segmentation_table import (
-    SegmentationFound,
     SegmentationOptions,
     checked_root,
     finish_segmentation,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from voxgraft.datasets.csv_rows import read_rows
 from voxgraft.datasets.importers.class_folders import SPLIT_NAMES
+from voxgraft.datasets.importers.segmentation_found import SegmentationFound
 from voxgraft.datasets.importers.segmentation_table import (
-    SegmentationFound,
     SegmentationOptions,
     checked_root,
     finish_segmentation,
@@ -78,6 +79,10 @@ def import_totalsegmentator(
     root = checked_root(root, f"s0000/ct.nii.gz and s0000/{MASK_FOLDER}/")
     found = _case_folders(root, ("ct.nii.gz", "mri.nii.gz", "mr.nii.gz"))
     found.sources = {name: found.sources[name] for name in sorted(found.sources, key=_natural)}
+    scans = Counter(case["image"].rsplit("/", 1)[-1] for case in found.cases)
+    if len(scans) > 1:
+        shown = ", ".join(f"{count} {name}" for name, count in scans.most_common())
+        found.notices.append(f"CT and MR are in one table: {shown}")
     if (root / "meta.csv").is_file():
         _add_meta(root / "meta.csv", found)
     return finish_segmentation(found, out_folder, options or SegmentationOptions())
@@ -92,7 +97,9 @@ def _case_folders(root: Path, image_names: Sequence[str]) -> SegmentationFound:
             continue
         classes = _classes(masks) if masks.is_dir() else {}
         if len(images) != 1:
-            lack = f"has no {' or '.join(image_names)}" if not images else f"has {images}"
+            lack = f"has no {' or '.join(image_names)}"
+            if images:
+                lack = f"has {' and '.join(images)}; expected one scan"
             found.faults.append((folder.name, lack))
         elif not classes:
             found.faults.append((folder.name, f"has no masks in {MASK_FOLDER}/"))

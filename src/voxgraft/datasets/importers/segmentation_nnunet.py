@@ -11,8 +11,8 @@ from voxgraft.datasets.importers.dataset_json import (
     chosen_channel,
     read_dataset_json,
 )
+from voxgraft.datasets.importers.segmentation_found import SegmentationFound
 from voxgraft.datasets.importers.segmentation_table import (
-    SegmentationFound,
     SegmentationOptions,
     checked_root,
     finish_segmentation,
@@ -95,7 +95,10 @@ def import_msd(
         )
     training = said.content.get("training")
     if not isinstance(training, list) or not training:
-        raise TableError(f'{said.path}: lists no cases under "training".')
+        raise TableError(
+            f'{said.path}: lists no cases under "training". If the scans are called '
+            "..._0000.nii.gz, it is nnU-Net's: `voxgraft data import nnunet`."
+        )
     found = _found(root, said)
     for n, item in enumerate(training):
         paths = [_inside(item.get(key)) for key in ("image", "label")] if _is_pair(item) else []
@@ -147,6 +150,13 @@ def _add_folders(found: SegmentationFound, ending: str, number: int) -> None:
         raise TableError(
             f"{found.root}: labelsTr has no files with the ending {ending}; expected a label map a "
             "case. Check file_ending in dataset.json."
+        )
+    scans = [stem for part in kept for stem in _stems(found.root / part[0], ending)]
+    if scans and not any(re.search(r"_\d{4}$", stem) for stem in scans):
+        raise TableError(
+            f"{found.root}: no scan's name ends in a channel, as case_0000{ending}; the first is "
+            f"{scans[0]}{ending}. A task of the Medical Segmentation Decathlon is imported with "
+            "`voxgraft data import msd`."
         )
     for image_folder, label_folder, split in kept:
         channels: dict[str, dict[int, str]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections.abc import Mapping
@@ -11,8 +12,8 @@ from typing import Any
 import yaml
 
 from voxgraft.datasets.importers.dataset_json import parse_labels
+from voxgraft.datasets.importers.segmentation_found import SegmentationFound
 from voxgraft.datasets.importers.segmentation_table import (
-    SegmentationFound,
     SegmentationOptions,
     checked_root,
     finish_segmentation,
@@ -56,6 +57,7 @@ def import_masks(
             said what their values mean.
     """
     root = checked_root(root, "a folder with scans and masks")
+    images, masks = (_below(root, pattern) for pattern in (images, masks))
     paths = sorted(_paths(root))
     scans = _matches(paths, images, "images", root)
     marks = _matches(paths, masks, "masks", root)
@@ -74,8 +76,13 @@ def import_masks(
         where = (*scans.get(case_id, ()), *marks[case_id])
         if case_id not in scans:
             found.faults.append((marks[case_id][0], f"has no scan {images} for {case_id!r}"))
+        elif where[0] == where[-1]:
+            found.faults.append((where[0], "is scan and mask at once; the patterns are too wide"))
         elif len(where) > 2:
-            found.faults.append((case_id, f"matches several paths: {', '.join(where)}"))
+            why = f"matches several paths: {', '.join(where)}"
+            if len(marks[case_id]) > 1:
+                why += ". If each is a class, name the folder that they are in"
+            found.faults.append((case_id, why))
         elif _add_classes(found, case_id, where[1]):
             found.cases.append({"case_id": case_id, "image": where[0], "masks": where[1]})
     without = len(set(scans) - set(marks))
@@ -131,11 +138,19 @@ def _matches(paths: list[str], pattern: str, what: str, root: Path) -> dict[str,
         if match is not None:
             found.setdefault(match["case"], []).append(path)
     if not found:
-        example = next((path for path in paths if scan_stem(path.rsplit("/", 1)[-1])), "no scans")
-        raise TableError(
-            f"{root}: {what} pattern {pattern!r} matches nothing. There is, for example, {example}."
-        )
+        files = [path for path in paths if scan_stem(path.rsplit("/", 1)[-1]) is not None]
+        near = difflib.get_close_matches(pattern, files, n=1, cutoff=0.0)
+        there = f"There is, for example, {near[0]}." if near else "No scan files lie below it."
+        raise TableError(f"{root}: {what} pattern {pattern!r} matches nothing. {there}")
     return found
+
+
+def _below(root: Path, pattern: str) -> str:
+    """Return a pattern as it is below the root, if it was given from the file system's."""
+    for start in (f"{root.as_posix()}/", f"{root.resolve().as_posix()}/"):
+        if pattern.startswith("/") and pattern.startswith(start):
+            return pattern.removeprefix(start)
+    return pattern
 
 
 def _parsed(
