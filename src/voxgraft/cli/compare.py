@@ -8,13 +8,14 @@ from typing import Any
 
 import typer
 
+from voxgraft.cli.compare_studies import STUDIES, StudyFlags, read_sizes, study_plan
 from voxgraft.cli.output import JSON_OPTION, SET_OPTION, emit_json, emit_table, say
 from voxgraft.errors import UsageError
 
 
 def compare(
     plan: Path | None = typer.Argument(
-        None, metavar="[PLAN]", help="A plan, as YAML; or `ke2023`, the study of that paper."
+        None, metavar="[PLAN]", help="A plan, as YAML; or a study: `ke2023`, `suprem`."
     ),
     out: Path | None = typer.Option(None, "--out", help="Folder of the comparison; resumes there."),
     table: Path | None = typer.Option(None, help="Without a plan: the table of cases."),
@@ -33,16 +34,34 @@ def compare(
         None, help="Without a plan: training patients, as 50,100,all."
     ),
     seeds: int | None = typer.Option(None, help="Without a plan: how many seeds."),
-    dataset: str | None = typer.Option(None, help="With `ke2023`: RSNA or LIDC."),
+    dataset: str | None = typer.Option(
+        None, help="With `ke2023`: RSNA or LIDC; with `suprem`: the public set of the scans."
+    ),
+    group: str | None = typer.Option(
+        None, help="With `suprem`: organs, vertebrae, cardiac, muscles or ribs."
+    ),
+    classes: list[str] | None = typer.Option(
+        None, "--class", help="With `suprem`, in place of a group: a structure; repeat."
+    ),
     pretraining_table: Path | None = typer.Option(
-        None, help="With `ke2023`: a table of other labelled chest CT."
+        None, help="With a study: a table of other labelled CT to pre-train on."
     ),
     pretraining_target: str | None = typer.Option(
         None, help="With `ke2023`: its target; by default the same."
     ),
-    small: bool = typer.Option(
-        False, "--small", help="With `ke2023`: a tiny version, to see that everything runs."
+    pretraining_class: list[str] | None = typer.Option(
+        None, "--pretraining-class", help="With `suprem`: a structure of it; by default all."
     ),
+    pretraining_sizes: str | None = typer.Option(
+        None, help="With `suprem`: patients to pre-train on, as 21,256,all; a start each."
+    ),
+    small: bool = typer.Option(
+        False, "--small", help="With a study: a tiny version, to see that everything runs."
+    ),
+    leave_out_missing: bool = typer.Option(
+        False, "--leave-out-missing", help="Go on without starts whose files cannot be had."
+    ),
+    save_plan: Path | None = typer.Option(None, help="Write the whole plan there, as YAML; stop."),
     jobs: int = typer.Option(1, min=1, help="Runs side by side."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Print the matrix and its cost; stop."),
     overrides: list[str] | None = SET_OPTION,
@@ -51,37 +70,42 @@ def compare(
     """Compare starts on labelled scans: train all, test all on the same patients, report."""
     from voxgraft.comparison import (
         estimate_comparison,
-        ke2023,
         plan_from_dict,
         read_plan,
         run_comparison,
+        without_missing,
     )
-    from voxgraft.recipes import set_path
+    from voxgraft.recipes import set_path, write_yaml
 
-    if plan is not None and str(plan) == "ke2023" and not plan.exists():
-        if table is None or len(target or ()) != 1 or start or sizes or seeds:
-            raise UsageError(
-                "ke2023 takes --table and one --target (and --dataset, --model, "
-                "--pretraining-table, --pretraining-target, --small); change single settings with "
-                "--set PATH=VALUE."
-            )
-        data = ke2023(
-            str(table.resolve()),
-            (target or [""])[0],
-            dataset=dataset or "RSNA",  # type: ignore[arg-type]
-            pretraining_table=str(pretraining_table.resolve()) if pretraining_table else None,
-            pretraining_target=pretraining_target,
-            networks=model,
-            small=small,
-        )
+    flags = StudyFlags(
+        table=table,
+        target=target,
+        model=model,
+        start=start,
+        sizes=None if sizes is None else read_sizes(sizes, "--sizes"),
+        dataset=dataset,
+        group=group,
+        classes=classes,
+        pretraining_table=pretraining_table,
+        pretraining_target=pretraining_target,
+        pretraining_classes=pretraining_class,
+        pretraining_sizes=None
+        if pretraining_sizes is None
+        else read_sizes(pretraining_sizes, "--pretraining-sizes"),
+        small=small,
+    )
+    if plan is not None and str(plan) in STUDIES and not plan.exists():
+        data = study_plan(str(plan), flags)
+        if seeds is not None:
+            data["seeds"] = seeds
         for assignment in overrides or ():
             set_path(data, assignment)
-        chosen = plan_from_dict(data, "ke2023")
+        chosen = plan_from_dict(data, str(plan))
         command = " ".join(["voxgraft", *sys.argv[1:]])
-    elif dataset or pretraining_table or pretraining_target or small:
+    elif flags.of_studies():
         raise UsageError(
-            "--dataset, --pretraining-table, --pretraining-target and --small are for "
-            "`voxgraft compare ke2023`; a plan has these settings itself."
+            f"{', '.join(flags.of_studies())}: for the studies ({', '.join(STUDIES)}); a plan has "
+            "these settings itself."
         )
     elif plan is not None:
         if table or target or model or start or sizes or seeds:
@@ -97,6 +121,14 @@ def compare(
             set_path(data, assignment)
         chosen = plan_from_dict(data, "the command line")
         command = "voxgraft compare plan.yaml"
+    if leave_out_missing:
+        chosen, told = without_missing(chosen)
+        for line in told:
+            say(line)
+    if save_plan is not None:
+        write_yaml(save_plan, chosen.to_dict())
+        say(f"plan: {save_plan}; start it with `voxgraft compare {save_plan}`")
+        return
     folder = out or Path("comparisons") / (plan or table or Path("comparison")).stem
     if dry_run:
         estimate = estimate_comparison(chosen, jobs=jobs)
@@ -153,7 +185,7 @@ def _plan_from_flags(
     if not model:
         data |= _own_networks(start or [])
     if sizes is not None:
-        data["sizes"] = [_read_size(text.strip()) for text in sizes.split(",")]
+        data["sizes"] = read_sizes(sizes, "--sizes")
     if seeds is not None:
         data["seeds"] = seeds
     return data
@@ -177,14 +209,3 @@ def _own_networks(starts: list[str]) -> dict[str, Any]:
 
 def _folder_name(text: str) -> str:
     return Path(text).name if "/" in text or "\\" in text else text
-
-
-def _read_size(text: str) -> int | float | str:
-    if text == "all":
-        return text
-    try:
-        return int(text) if text.isdecimal() else float(text)
-    except ValueError as error:
-        raise UsageError(
-            f"--sizes: {text!r} is no number of patients, fraction or 'all' (50,100,all)."
-        ) from error

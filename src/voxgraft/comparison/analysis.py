@@ -10,10 +10,15 @@ from typing import Any
 import numpy as np
 
 from voxgraft import __version__
-from voxgraft.comparison.evidence import ArmEvidence, Evidence, gather_evidence
+from voxgraft.comparison.contours import contour_rows
+from voxgraft.comparison.convergence import convergence
+from voxgraft.comparison.evidence import Evidence, gather_evidence
+from voxgraft.comparison.hours import device_hours
 from voxgraft.comparison.matrix import Study
 from voxgraft.comparison.networks import over_networks, published_table
+from voxgraft.comparison.pairs import paired
 from voxgraft.comparison.plan import reference_of, resolve_reference
+from voxgraft.comparison.scaling import over_pretraining
 from voxgraft.comparison.structures import by_structure
 from voxgraft.comparison.summary import cost_rows, data_summary, example_rows, start_row
 from voxgraft.datasets import Table, read_table
@@ -24,7 +29,6 @@ from voxgraft.recipes import ModelSettings
 from voxgraft.runs import squeeze, truth_of
 from voxgraft.statistics import (
     Compared,
-    Difference,
     Interval,
     LabelSavings,
     adjust,
@@ -32,7 +36,6 @@ from voxgraft.statistics import (
     covariate_baseline,
     label_savings,
     majority_baseline,
-    paired_difference,
     performance_interval,
     verdict,
 )
@@ -67,6 +70,7 @@ def analyze(
     compared = _differences(study, evidence, metric)
     label, unit = metric.label, _unit(study, metric)
     plan = study.plan
+    curves = _curves(study, evidence, metric)
     return {
         "format": 1,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -93,17 +97,21 @@ def analyze(
         "sizes": list(study.sizes),
         "seeds": list(plan.seeds),
         "runs": evidence.runs,
-        "curves": _curves(study, evidence, metric),
+        "curves": curves,
         "baselines": _baselines(study, evidence, metric, table),
         "differences": _difference_rows(compared, label, unit),
         "secondary": _secondary(study, evidence),
         "structures": by_structure(study, evidence, metric),
         "label_savings": _savings(study, evidence, metric),
+        "scaling": over_pretraining(study, evidence, metric, curves),
+        "convergence": convergence(study, evidence, folder),
         "networks": over_networks(study, evidence, metric),
         "published": published_table(study),
         "trials": [row for row in choices.values() if row["grid"]],
         "examples": example_rows(study, evidence, prepared, metric, folder),
+        "contours": contour_rows(study, evidence, table, folder),
         "cost": cost_rows(study, evidence, choices),
+        "device_hours": device_hours(study, evidence, choices, folder),
         "environment": read_json(_any_finished(evidence, folder) / "environment.json"),
         "reproduce": [command, f"voxgraft report {folder.name}"],
     }
@@ -131,7 +139,7 @@ def _differences(study: Study, evidence: Evidence, metric: Metric) -> list[Compa
             arm = evidence.find(model.name, start.name, size)
             if base is None or arm is None:
                 continue
-            difference = _paired(study, evidence, metric, arm, base)
+            difference = paired(study, evidence, metric, arm, base)
             if difference is not None:
                 keys.append((model.name, start.name, against[1], size))
                 differences.append(difference)
@@ -147,25 +155,6 @@ def _differences(study: Study, evidence: Evidence, metric: Metric) -> list[Compa
             keys, adjust(differences), strict=True
         )
     ]
-
-
-def _paired(
-    study: Study, evidence: Evidence, metric: Metric, arm: ArmEvidence, base: ArmEvidence
-) -> Difference | None:
-    seeds = [seed for seed in arm.seeds if seed in base.seeds]
-    if not seeds:
-        return None
-    return paired_difference(
-        metric.function(study.target.kind),
-        evidence.test.target,
-        arm.scores[[arm.seeds.index(seed) for seed in seeds]],
-        base.scores[[base.seeds.index(seed) for seed in seeds]],
-        evidence.test.patients,
-        bounds=metric.bounds,
-        higher_is_better=metric.higher_is_better,
-        replicates=study.plan.replicates,
-        undefined=study.segments,
-    )
 
 
 def _secondary(study: Study, evidence: Evidence) -> list[Json]:

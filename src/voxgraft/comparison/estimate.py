@@ -133,12 +133,14 @@ def _stage_rows(
             one.steps * step_s + math.ceil(one.steps / one.eval_every) * evaluation_s
             for one in planned
         )
-        train = read_table(Path(recipes[0].table)).split("train")
+        patients = recipes[0].train_size
+        if patients is None:
+            patients = len(read_table(Path(recipes[0].table)).split("train").patients)
         rows.append(
             {
                 "model": model,
                 "start": f"{start}, on {study.plan.chained[start]}",
-                "patients": len(train.patients),
+                "patients": patients,
                 "seeds": 1,
                 "trials": len(wanted) if len(wanted) > 1 else 0,
                 "steps": planned[0].steps,

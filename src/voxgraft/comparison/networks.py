@@ -11,6 +11,7 @@ import numpy as np
 
 from voxgraft.comparison.evidence import ArmEvidence, Evidence
 from voxgraft.comparison.matrix import Study
+from voxgraft.comparison.pairs import on_common_cases
 from voxgraft.comparison.plan import resolve_reference
 from voxgraft.comparison.published import published_cells, published_means
 from voxgraft.comparison.published.ke2023 import MODELS_3D, column_of, row_of
@@ -118,11 +119,15 @@ def _means(
                 ]
                 if len(found) < 2:
                     continue
+                scores = [
+                    on_common_cases(a.scores, b.scores) if study.segments else (a.scores, b.scores)
+                    for _, a, b in found
+                ]
                 difference = mean_difference_over_networks(
                     metric.function(study.target.kind),
                     evidence.test.target,
-                    [a.scores for _, a, _ in found],
-                    [b.scores for _, _, b in found],
+                    [a for a, _ in scores],
+                    [b for _, b in scores],
                     evidence.test.patients,
                     bounds=metric.bounds,
                     higher_is_better=metric.higher_is_better,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from voxgraft.datasets import Target, Windows
 from voxgraft.recipes import ModelSettings, SegmentationSettings, StartSettings, TaskSettings
@@ -51,6 +51,9 @@ class Stage:
     target_columns: tuple[str, ...] = ()
     metric: str | None = None
     """Chooses the checkpoint on the stage's validation cases; None takes the target's usual."""
+    sizes: tuple[Size, ...] = ()
+    """Training patients (nested); each gives a start of its own, so that the page shows what a
+    start gains with more of them. Empty takes all, once."""
     split: SplitSettings = field(default_factory=lambda: SplitSettings(fractions=(0.85, 0.15, 0.0)))
     """How its patients are split where its table has no ``split`` column."""
     preprocessing: Preprocessing | None = None
@@ -106,6 +109,8 @@ class Plan:
     chained: Mapping[str, str] = field(default_factory=dict)
     """Start's name to the stage that it goes through first; in a file, the start's
     ``pretraining``."""
+    chained_sizes: Mapping[str, Size] = field(default_factory=dict)
+    """Start's name to the training patients of its stage; a start without one has all."""
     reference: str | None = None
     """The start that others are compared with; None takes scratch, or else the first."""
     sizes: tuple[Size, ...] = ("all",)
@@ -178,7 +183,11 @@ class Plan:
         said = sources[0] if len(sources) == 1 else f"{len(sources)} sources, one a network"
         said = said if sources else "scratch"
         stage = self.chained.get(start.name)
-        return said if stage is None else f"{said}, then trained on {stage}"
+        if stage is None:
+            return said
+        size = self.chained_sizes.get(start.name, "all")
+        of = "" if size == "all" else f" ({size} of its training patients)"
+        return f"{said}, then trained on {stage}{of}"
 
     def to_dict(self) -> Json:
         """Return the plan as plain data, ready for YAML."""
@@ -195,10 +204,12 @@ class Plan:
             if start["name"] in self.sources:
                 start["source"] = dict(self.sources[start["name"]])
             if start["name"] in self.chained:
-                start["pretraining"] = self.chained[start["name"]]
+                stage, size = self.chained[start["name"]], self.chained_sizes.get(start["name"])
+                chain: Any = stage if size is None else {"stage": stage, "size": size}
+                start["pretraining"] = chain
             if start["name"] in self.networks:
                 start["model"] = dataclasses.asdict(self.networks[start["name"]])
-        for name in ("networks", "sources", "stages", "chained"):
+        for name in ("networks", "sources", "stages", "chained", "chained_sizes"):
             del plain[name]
         if self.target is not None:
             del plain["target_columns"]
@@ -215,6 +226,11 @@ def _plain_stage(stage: Stage) -> Json:
     if stage.target is not None:
         del plain["target_columns"]
     return plain
+
+
+def pretraining_family(start: str, sizes: Mapping[str, Size]) -> str:
+    """Return a start's name without the size of its stage, which was put at its end."""
+    return start.removesuffix(f"-{sizes.get(start, '')}")
 
 
 def resolve_reference(plan: Plan) -> str:

@@ -11,13 +11,16 @@ from voxgraft.errors import RecipeError, raise_faults
 def refuse_changed_plan(before: Plan, after: Plan, folder: Path) -> None:
     """Refuse to go on in a folder whose runs were made under other settings.
 
-    More models, starts, sizes and seeds may be added; whatever decides a run's numbers may not
-    change.
+    More models, starts, sizes (of stages, too) and seeds may be added; whatever decides a
+    run's numbers may not change.
 
     Raises:
         RecipeError: Naming each setting that differs.
     """
     old, new = before.to_dict(), after.to_dict()
+    for plain in (old, new):
+        for stage in plain["pretraining"].values():
+            del stage["sizes"]
     free = {"models", "starts", "sizes", "seeds", "title", "note", "reference", "replicates"}
     free |= {"baselines", "store", "threads", "published", "keep_weights"}
     faults = [

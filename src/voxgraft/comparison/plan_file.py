@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from voxgraft.comparison.plan import LearningRateSearch, Plan, Size, SplitSettings, Stage
+from voxgraft.comparison.plan_chains import check_size, expand_sizes, read_chain
 from voxgraft.comparison.plan_segmentation import settle_segmentation
 from voxgraft.datasets import Target, Windows
 from voxgraft.recipes import (
@@ -63,7 +64,7 @@ def plan_from_dict(data: Json, where: str) -> Plan:
         RecipeError: If anything is unknown, missing or impossible; all faults are named.
     """
     faults = Faults(where)
-    apart = ("networks", "sources", "stages", "chained")
+    apart = ("networks", "sources", "stages", "chained", "chained_sizes")
     keys = [item.name for item in dataclasses.fields(Plan) if item.name not in apart]
     keys.append("pretraining")
     check_keys(data, keys, "", faults)
@@ -81,6 +82,7 @@ def plan_from_dict(data: Json, where: str) -> Plan:
     values |= _read_target(data, "", faults)
     values |= _read_starts(data, faults)
     values["stages"] = _read_stages(data.get("pretraining") or {}, faults)
+    expand_sizes(values, faults)
     needed = len(values["networks"]) < len(values["starts"]) or not values["starts"]
     values["models"] = (
         _read_list(data, "models", read_model, faults) if needed or data.get("models") else ()
@@ -131,6 +133,7 @@ def _read_starts(data: Json, faults: Faults) -> dict[str, Any]:
     networks: dict[str, ModelSettings] = {}
     sources: dict[str, dict[str, str]] = {}
     chained: dict[str, str] = {}
+    chained_sizes: dict[str, Size] = {}
 
     def read(item: Any, key: str, faults: Faults) -> StartSettings | None:
         if not isinstance(item, dict):
@@ -149,11 +152,15 @@ def _read_starts(data: Json, faults: Faults) -> dict[str, Any]:
             if model is not None:
                 networks[start.name] = model
         if item.get("pretraining") is not None:
-            chained[start.name] = read_value(str, item["pretraining"], f"{key}.pretraining", faults)
+            stage, size = read_chain(item["pretraining"], f"{key}.pretraining", faults)
+            chained[start.name] = stage
+            if size is not None:
+                chained_sizes[start.name] = size
         return start
 
     starts = _read_list(data, "starts", read, faults)
-    return {"starts": starts, "networks": networks, "sources": sources, "chained": chained}
+    found = {"networks": networks, "sources": sources, "chained": chained}
+    return {"starts": starts, "chained_sizes": chained_sizes} | found
 
 
 def _read_stages(data: Any, faults: Faults) -> dict[str, Stage]:
@@ -189,6 +196,7 @@ _STAGE_TYPES: dict[str, Any] = {
     "table": str,
     "metric": str,
     "crop_size_voxels": Size3,
+    "sizes": tuple[Size, ...],
     "grid": tuple[float, ...],
     "seed": int,
 }
@@ -239,8 +247,7 @@ def _check_names(values: dict[str, Any], faults: Faults) -> None:
         faults.add("reference", f"{reference!r} is none of the starts ({', '.join(starts)})")
     _check_references(values, faults)
     for size in values.get("sizes") or ():
-        if isinstance(size, bool) or (isinstance(size, int | float) and size <= 0):
-            faults.add("sizes", f"{size!r} is no number of patients, fraction or 'all'")
+        check_size(size, "sizes", faults)
 
 
 def _check_references(values: dict[str, Any], faults: Faults) -> None:

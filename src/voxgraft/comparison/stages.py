@@ -6,9 +6,9 @@ import dataclasses
 from pathlib import Path
 
 from voxgraft.comparison.matrix import Study, pair_id
-from voxgraft.comparison.plan import Stage
+from voxgraft.comparison.plan import Plan, Size, Stage
 from voxgraft.comparison.study import channels_of, prepare_table, settled_cases
-from voxgraft.datasets import Table, Target, read_table
+from voxgraft.datasets import Table, Target, nested_subsets, read_table
 from voxgraft.errors import RecipeError, RunError, raise_faults
 from voxgraft.files import read_json, write_json
 from voxgraft.metrics import get_metric, primary_metric
@@ -42,6 +42,7 @@ def stage_runs(study: Study, folder: Path, jobs: int, channels: int) -> StageRun
     """
     plan = study.plan
     recipes: dict[str, Recipe] = {}
+    resolved: dict[str, dict[Size, int]] = {}
     for name in dict.fromkeys(plan.chained.values()):
         stage = plan.stages[name]
         place = folder / FOLDER / name
@@ -50,6 +51,7 @@ def stage_runs(study: Study, folder: Path, jobs: int, channels: int) -> StageRun
         target = stage.target or Target.infer(table.frame, stage.target_columns)
         cases = settled_cases(table, target, stage.split, place)
         _refuse_test_patients(study, name, cases)
+        resolved[name] = _resolved_sizes(plan, name, cases, target)
         preprocessing = stage.preprocessing or plan.preprocessing
         prepared = prepare_table(
             place / "cases.csv",
@@ -73,9 +75,11 @@ def stage_runs(study: Study, folder: Path, jobs: int, channels: int) -> StageRun
             continue
         name = plan.chained[start.name]
         stage, recipe = plan.stages[name], recipes[name]
+        size = plan.chained_sizes.get(start.name)
         recipe = dataclasses.replace(
             recipe,
             model=model,
+            train_size=None if size is None else resolved[name][size],
             start=dataclasses.replace(start, adapt=type(start.adapt)()),
         )
         grid = stage.grid or plan.learning_rate.grid
@@ -146,12 +150,36 @@ def _recipe(
         optimization=optimization.replace(threads=study.threads),
         task=stage.task or plan.task,
         seed=stage.seed,
+        subset_seed=stage.seed,
         score_splits=("validation",),
         crop_size_voxels=stage.crop_size_voxels or plan.crop_size_voxels,
         windows=None if segments else stage.windows or plan.windows,
         segmentation=(stage.segmentation or plan.segmentation) if segments else None,
         store=plan.store,
     )
+
+
+def _resolved_sizes(plan: Plan, name: str, cases: Table, target: Target) -> dict[Size, int]:
+    """Return the training patients of each size of a stage that a start has.
+
+    Raises:
+        TableError: If a size is impossible, or too small to hold every class.
+        RecipeError: If two sizes are as many patients.
+    """
+    through = [start for start, stage in plan.chained.items() if stage == name]
+    sizes = list(dict.fromkeys(plan.chained_sizes[s] for s in through if s in plan.chained_sizes))
+    seed = plan.stages[name].seed
+    found: dict[Size, int] = {}
+    for size in sizes:
+        count = next(iter(nested_subsets(cases, [size], seed=seed, target=target)))
+        alike = [repr(other) for other, known in found.items() if known == count]
+        if alike:
+            raise RecipeError(
+                f"pretraining.{name}: the sizes {alike[0]} and {size!r} are both {count} patients. "
+                "Leave one out."
+            )
+        found[size] = count
+    return found
 
 
 def _refuse_test_patients(study: Study, name: str, cases: Table) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from voxgraft.comparison.evidence import ArmEvidence, Evidence
 from voxgraft.comparison.matrix import Study
+from voxgraft.comparison.pairs import on_common_cases, shared_seeds
 from voxgraft.comparison.plan import reference_of
 from voxgraft.metrics import METRICS, Metric
 from voxgraft.metrics.structures import SCORED
@@ -53,7 +54,7 @@ def by_structure(study: Study, evidence: Evidence, metric: Metric) -> Json | Non
                 "n_present": int((evidence.test.target[:, column] == 1).sum()),
                 "n_patients": len(set(evidence.test.patients[annotated])),
                 "n_seeds": len(arm.seeds),
-            }
+            } | _false_positives(evidence, arm, column)
             for name in SHOWN:
                 row[name] = _interval(study, evidence, METRICS[name], arm, column)
             row["difference"] = None
@@ -74,6 +75,16 @@ def by_structure(study: Study, evidence: Evidence, metric: Metric) -> Json | Non
             whole, ("estimate", "low", "high", "p_value", "p_holm", "n_patients", "method", "note")
         ) | {"shown": bool(whole.shown)}
     return {"train_size": size, "metric": metric.name, "rows": rows}
+
+
+def _false_positives(evidence: Evidence, arm: ArmEvidence, column: int) -> Json:
+    """Return in how many cases without the structure it is predicted, the mean over the runs."""
+    absent = evidence.test.target[:, column] == 0
+    drawn = ~np.isnan(arm.scores[:, absent, column])  # Dice, the first block; 0 where it is drawn
+    return {
+        "n_absent": int(absent.sum()),
+        "predicted_where_absent": float(drawn.sum(axis=1).mean()) if absent.any() else None,
+    }
 
 
 def _of_structure(
@@ -111,11 +122,10 @@ def _difference(
     base: ArmEvidence,
     column: int,
 ) -> Difference | None:
-    seeds = [seed for seed in arm.seeds if seed in base.seeds]
-    if not seeds:
+    shared = shared_seeds(arm, base)
+    if shared is None:
         return None
-    own = arm.scores[[arm.seeds.index(seed) for seed in seeds]]
-    other = base.scores[[base.seeds.index(seed) for seed in seeds]]
+    own, other = on_common_cases(*shared)
     target, scores, patients = _of_structure(evidence, own, column)
     return paired_difference(
         metric.function(study.target.kind),

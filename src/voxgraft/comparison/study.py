@@ -17,6 +17,7 @@ from voxgraft.comparison.plan_file import plan_from_dict
 from voxgraft.datasets import (
     Table,
     Target,
+    check_annotated,
     check_table,
     known_structures,
     nested_subsets,
@@ -62,6 +63,7 @@ def open_study(plan: Plan, folder: Path, jobs: int) -> Study:
     get_metric(metric).function(target.kind)
     if target.kind == "segmentation":
         known_structures(cases, target.classes)
+        check_annotated(cases.split("train"), target.classes, where="the training patients")
     else:
         plan.task.build(target, metric)
     _check_baselines(cases, plan)

@@ -11,6 +11,8 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from voxgraft.metrics import METRICS
+from voxgraft.reports.contour_case import Contours
+from voxgraft.reports.courses import Convergence, DeviceHours, Scaling
 from voxgraft.reports.parts import Count, Estimate, Number, Part, Seed, Size
 from voxgraft.reports.several import Networks, Published
 
@@ -172,6 +174,8 @@ class Structure(Part):
     against: str = ""
     n_cases: Count | None = None
     n_present: Count | None = None
+    n_absent: Count | None = None
+    predicted_where_absent: Number | None = None
     n_patients: Count | None = None
     n_seeds: Count | None = None
     dice: Estimate = Estimate()
@@ -286,10 +290,14 @@ class Comparison(Part):
     secondary: list[Secondary] = []
     structures: Structures = Structures()
     label_savings: list[LabelSaving] = []
+    scaling: Scaling = Scaling()
+    convergence: Convergence = Convergence()
+    device_hours: DeviceHours = DeviceHours()
     networks: Networks = Networks()
     published: Published | None = None
     trials: list[Trial] = []
     examples: list[Example] = []
+    contours: Contours = Contours()
     cost: list[Cost] = []
     environment: dict[str, Any] = {}
     reproduce: list[str] = []

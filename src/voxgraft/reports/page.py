@@ -17,16 +17,20 @@ from voxgraft.reports.audit import audits, grafts_table
 from voxgraft.reports.calibration import calibration_plots
 from voxgraft.reports.comparison import Comparison
 from voxgraft.reports.conclusions import differences_table, estimates_table, savings_table
+from voxgraft.reports.contours import contour_pictures
+from voxgraft.reports.convergence import convergence_plots, convergence_table, courses_table
 from voxgraft.reports.curves import learning_curves
 from voxgraft.reports.details import cost_table, data_table, runs_table, trials_table
 from voxgraft.reports.forest import forest_plots
 from voxgraft.reports.grid import TOP, grids
 from voxgraft.reports.grid_table import grid_table
+from voxgraft.reports.hours import hours_table
 from voxgraft.reports.network_forest import mean_plots
 from voxgraft.reports.network_tables import best_table, means_table
 from voxgraft.reports.networks import best_lines, headline, printed_mean, rests_on
 from voxgraft.reports.predictions import Predictions, test_predictions
 from voxgraft.reports.ranking import roc_plots
+from voxgraft.reports.scaling import scaling_plots, scaling_table
 from voxgraft.reports.slices import example_panels
 from voxgraft.reports.structures import secondary_tables, structures_table
 from voxgraft.reports.style import Panel, missing_glyphs
@@ -34,8 +38,8 @@ from voxgraft.reports.tables import Table
 from voxgraft.reports.terminal import NO_ANSWER, run_counts
 from voxgraft.reports.wording import direction, number, plural, slugs
 
-NETWORKS = "networks.html"
-"""The page's section on several networks."""
+PARTS = ("networks.html", "courses.html", "contours.html")
+"""The page's sections on several networks, on what trainings took, and of drawn test cases."""
 
 FEW = 4
 """So many panels stand open, one a network; more are folded away."""
@@ -171,6 +175,7 @@ def content(comparison: Comparison, folder: Path, figures: Path) -> dict[str, An
     forest = forest_plots(comparison, figures)
     predictions, faults = _prediction_plots(comparison, folder, figures)
     examples, example_faults = example_panels(comparison, folder, figures)
+    contoured, contour_faults = contour_pictures(comparison, folder, figures)
     names = [*comparison.start_names, *comparison.model_names, *comparison.task.classes]
     names += [*comparison.task.columns, comparison.task.unit, comparison.task.label]
     missing = missing_glyphs(names)
@@ -188,6 +193,10 @@ def content(comparison: Comparison, folder: Path, figures: Path) -> dict[str, An
         ("means", comparison.networks.means, means_table),
         ("best", comparison.networks.best, best_table),
         ("structures", comparison.structures.rows, structures_table),
+        ("scaling", comparison.scaling.families, scaling_table),
+        ("convergence", comparison.convergence.reached, convergence_table),
+        ("courses", comparison.convergence.courses, courses_table),
+        ("hours", comparison.device_hours.runs, hours_table),
     )
     for name, present, build in optional:
         if present:
@@ -211,8 +220,12 @@ def content(comparison: Comparison, folder: Path, figures: Path) -> dict[str, An
         "secondary": secondary,
         "curves": curves,
         "forest": forest,
+        "scaling": scaling_plots(comparison, figures),
+        "by_steps": convergence_plots(comparison, figures, "steps"),
+        "by_hours": convergence_plots(comparison, figures, "hours"),
         "predictions": predictions,
-        "faults": faults + example_faults,
+        "faults": faults + example_faults + contour_faults,
+        "contours": contoured,
         "examples": examples,
         "score_label": _score_label(comparison),
         "score_text": lambda value: _score_text(comparison, value),
@@ -242,7 +255,7 @@ def render(shown: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         loader=jinja2.DictLoader(
-            {name: (room / name).read_text(encoding="utf-8") for name in ("page.html", NETWORKS)}
+            {name: (room / name).read_text(encoding="utf-8") for name in ("page.html", *PARTS)}
         ),
     )
     environment.filters |= {

@@ -12,7 +12,7 @@ from voxgraft.reports.tables import write_table
 
 FAMILIES = (
     "learning-curve-", "differences-", "roc-", "calibration-", "scatter-", "errors-", "slices-",
-    "mean-differences-",
+    "mean-differences-", "scaling-", "convergence-", "contours-",
 )  # fmt: skip
 """First words of the names of this room's figures."""
 
@@ -54,10 +54,11 @@ def write_report(folder: Path) -> Path:
 def _remove_stale(figures: Path, shown: dict[str, object]) -> None:
     """Remove figures that a former report drew and this one did not."""
     drawn: set[str] = set()
-    for key in ("curves", "forest", "means"):
+    for key in ("curves", "forest", "means", "scaling", "by_steps", "by_hours"):
         drawn |= {panel.name for panel in shown[key]}  # type: ignore[attr-defined]
     drawn |= {panel.name for plot in shown["predictions"] for panel in plot.panels}  # type: ignore[attr-defined]
     drawn |= {case.panel.name for case in shown["examples"]}  # type: ignore[attr-defined]
+    drawn |= {one.panel.name for case in shown["contours"] for one in case.pictures}  # type: ignore[attr-defined]
     for path in figures.glob("*.*"):
         ours = path.name.startswith(FAMILIES) and path.suffix in (".png", ".svg")
         if ours and path.stem not in drawn:

@@ -6,7 +6,15 @@ from voxgraft.reports.comparison import Comparison, Secondary, Structure
 from voxgraft.reports.conclusions import differences_table, estimates_table
 from voxgraft.reports.remarks import folded, whys
 from voxgraft.reports.tables import Cell, Table, cells, heading
-from voxgraft.reports.wording import ABSENT, count, estimate_text, metric_label, p_text, slug
+from voxgraft.reports.wording import (
+    ABSENT,
+    count,
+    estimate_text,
+    metric_label,
+    number,
+    p_text,
+    slug,
+)
 
 
 def secondary_tables(comparison: Comparison) -> list[Table]:
@@ -67,6 +75,7 @@ def structures_table(comparison: Comparison) -> Table:
     measured = metric_label(found.metric)
     header = [
         "Start", "Dice", "Surface Dice", f"Difference in {measured}", "p (Holm)",
+        "Drawn where absent",
     ]  # fmt: skip
     rows: list[list[Cell]] = []
     remarks, used = [], ""
@@ -85,6 +94,7 @@ def structures_table(comparison: Comparison) -> Table:
                     estimate_text(row.surface_dice, 3),
                     ABSENT if difference is None else estimate_text(difference, 3, signed=True),
                     p_text(None if difference is None else difference.p_holm),
+                    _false_positives(row),
                 )
             )
             remarks += [(f"{name}, {label}", remark) for remark in whys(row.dice)]
@@ -97,7 +107,10 @@ def structures_table(comparison: Comparison) -> Table:
         )
     notes.append(
         "A structure has Dice in a case where it is in the reference or predicted; where it is in "
-        "neither, or is not annotated, nothing is counted."
+        "neither, or is not annotated, nothing is counted. A difference rests on the cases where "
+        "every run of both starts has a number, so that both are measured on the same ones. Drawn "
+        "where absent: cases without the structure in which it is predicted, the mean over the "
+        "runs; their Dice is 0."
     )
     size = "" if found.train_size is None else f", N = {found.train_size:,} training patients"
     return Table(
@@ -118,6 +131,14 @@ def _counts(row: Structure) -> str:
         f"annotated in {count(row.n_cases)} test cases of {count(row.n_patients)} patients, "
         f"present in {count(row.n_present)}"
     )
+
+
+def _false_positives(row: Structure) -> str:
+    """Return in how many of the cases without a structure it is predicted."""
+    if not row.n_absent or row.predicted_where_absent is None:
+        return ABSENT
+    drawn = row.predicted_where_absent
+    return f"{number(drawn, 0 if drawn == round(drawn) else 1)} of {count(row.n_absent)}"
 
 
 def _mark(row: Structure, *, higher_is_better: bool) -> str:
