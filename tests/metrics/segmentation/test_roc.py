@@ -1,5 +1,7 @@
 """Points of the ROC curve against scikit-learn, and what is refused."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -24,7 +26,7 @@ def test_points_are_scikit_learns(drawn):
     assert [1 - point.specificity for point in points] == pytest.approx(false)
     assert [point.threshold for point in points] == list(thresholds)
     sides = [(1 - point.specificity, point.sensitivity) for point in points]
-    area = sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in zip(sides, sides[1:], strict=False))
+    area = sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in itertools.pairwise(sides))
     assert area == pytest.approx(auroc(target, score))
 
 

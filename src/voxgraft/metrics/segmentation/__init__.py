@@ -26,6 +26,7 @@ from voxgraft.metrics.segmentation.pancreas import (
     judge_scan,
     score_patients,
 )
+from voxgraft.metrics.segmentation.rates import ratio_of_sums
 from voxgraft.metrics.segmentation.roc import RocPoint, roc_points
 from voxgraft.metrics.segmentation.summary import ClassSummary, summarize
 from voxgraft.metrics.segmentation.surfaces import SurfaceDistances, surface_distances
@@ -58,6 +59,7 @@ __all__ = [
     "label_components",
     "largest_component",
     "pool_lesions",
+    "ratio_of_sums",
     "roc_points",
     "score_case",
     "score_masks",
