@@ -108,7 +108,7 @@ def test_a_folder_for_each_scan_and_cleaning(tmp_path) -> None:
     scans = [bad, tmp_path / "scan.nii.gz"]
     rules = {"dim": Cleaning(largest_component=True)}
     with pytest.raises(InferenceError, match="1 of 2 scans") as refused:
-        segment_to(out, trained(), scans, cleaning=rules, on_scan=lambda path, _: told.append(path))
+        segment_to(out, trained(), scans, cleaning=rules, on_scan=lambda one: told.append(one.scan))
     assert "bad.nii.gz" in str(refused.value)
     assert told == scans[1:]
     assert [path.name for path in out.iterdir()] == ["scan"]
@@ -119,6 +119,66 @@ def test_a_folder_for_each_scan_and_cleaning(tmp_path) -> None:
         segment_to(out, trained(), scans[1:], dicom=True)
     assert "not empty" in str(refused.value)
     assert "no DICOM folder" in str(refused.value)
+
+
+def test_what_is_there_is_kept_if_it_is_the_same_and_whole(tmp_path) -> None:
+    scans = [tmp_path / place / "scan.nii.gz" for place in "abc"]
+    for path in scans:
+        path.parent.mkdir()
+        write_scan(path)
+    out, told = tmp_path / "out", []
+    folders = segment_to(out, trained(), scans[:2], each=True)
+    assert [own.name for own in folders] == ["a_scan", "b_scan"]
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.nii.gz")}
+    # As if the third had been killed, and the second damaged.
+    (out / ".tmp-0123abcd-c_scan").mkdir()
+    labels = out / "b_scan" / "combined_labels.nii.gz"
+    labels.write_bytes(labels.read_bytes() + b"x")
+    with pytest.raises(InferenceError, match="changed files: combined_labels"):
+        segment_to(out, trained(), scans, each=True)
+    segment_to(out, trained(), scans, each=True, force=True, on_scan=told.append)
+    assert [(one.scan, one.kept) for one in told] == [
+        (path, kept) for path, kept in zip(scans, (True, False, False), strict=True)
+    ]
+    assert told[0].volumes_ml == told[2].volumes_ml == pytest.approx(told[1].volumes_ml)
+    assert told[0].volumes_ml["bright"] > 0
+    assert sorted(path.name for path in out.iterdir()) == ["a_scan", "b_scan", "c_scan"]
+    for path, time in before.items():
+        assert (path.stat().st_mtime_ns == time) is ("a_scan" in path.parts)
+    # Another scan, other settings, something of one's own: nothing is overwritten.
+    with pytest.raises(InferenceError, match="made from another setting of each"):
+        segment_to(out, trained(), scans)
+    write_volume(
+        Volume(np.ones((1, 3, 4, 5), np.float32), Affine.from_spacing((1, 1, 1))), scans[0]
+    )
+    with pytest.raises(InferenceError, match="made from another scan"):
+        segment_to(out, trained(), scans, each=True)
+    (tmp_path / "mine" / "scan").mkdir(parents=True)
+    (tmp_path / "mine" / "scan" / "notes.txt").write_text("mine")
+    with pytest.raises(InferenceError, match="not segmented here"):
+        segment_to(tmp_path / "mine", trained(), scans[1:2])
+    with pytest.raises(InferenceError, match="cannot be written"):
+        segment_to(scans[0] / "out", trained(), scans[1:2])
+
+
+def test_probabilities_change_nothing_else(tmp_path) -> None:
+    write_scan(tmp_path / "scan.nii.gz")
+    scans = [tmp_path / "scan.nii.gz"]
+    for spacing in (None, (1.5, 1.5, 1.5)):
+        for overlapping in (False, True):
+            run = trained(spacing, overlapping)
+            folders = [tmp_path / f"{spacing}{overlapping}{more}" for more in (0, 1)]
+            for own, more in zip(folders, (False, True), strict=True):
+                segment_to(own, run, scans, each=True, probabilities=more)
+            for name in CLASSES:
+                masks = [
+                    read_label_map(own / "scan" / "segmentations" / f"{name}.nii.gz").voxels
+                    for own in folders
+                ]
+                assert np.array_equal(*masks)
+                found = read_volume(folders[1] / "scan" / "probabilities" / f"{name}.nii.gz")
+                if spacing is None and overlapping:
+                    assert np.array_equal(found.voxels[0] > 0.5, masks[0] == 1)
 
 
 @pytest.fixture(scope="module")
@@ -183,3 +243,25 @@ def test_mistakes_of_the_verb_are_named(saved, voxgraft, tmp_path) -> None:
         assert code == 2, said
         assert words in " ".join(said.split())
     assert not out.exists()
+
+
+def test_a_broken_scan_loses_no_other(saved, voxgraft, tmp_path) -> None:
+    scans = [tmp_path / f"{name}.nii.gz" for name in ("first", "broken", "größe")]
+    write_scan(scans[0])
+    scans[1].write_bytes(b"no scan")
+    write_scan(scans[2])
+    code, said, errors = voxgraft("predict", saved, *scans, "--out", tmp_path / "out", "--json")
+    assert code == 2
+    assert "1 of 3 scans" in errors
+    assert "broken.nii.gz" in errors
+    told = json.loads(said)["segmentations"]
+    assert [(one["scan"], one["kept"]) for one in told] == [
+        (str(path), False) for path in (scans[0], scans[2])
+    ]
+    write_scan(scans[1])
+    code, said, errors = voxgraft("predict", saved, *scans, "--out", tmp_path / "out", "--json")
+    assert code == 0, errors
+    again = json.loads(said)["segmentations"]
+    assert [one["kept"] for one in again] == [True, False, True]
+    assert again[0]["volumes_ml"] == told[0]["volumes_ml"]
+    assert (tmp_path / "out" / "größe" / "combined_labels.nii.gz").is_file()

@@ -9,7 +9,7 @@ import pytest
 
 from voxgraft.datasets import Table, read_masks
 from voxgraft.datasets.mask_classes import read_structures
-from voxgraft.errors import InferenceError, VolumeError
+from voxgraft.errors import InferenceError
 from voxgraft.inference import SegmentedScan, pack_masks, segmentation_files, write_segmented
 from voxgraft.volumes import Affine, read_label_map, read_volume
 
@@ -81,16 +81,16 @@ def test_it_can_be_trained_on(scan: Path, tmp_path: Path, overlapping: bool) -> 
 def test_nothing_is_half_written(scan: Path, tmp_path: Path, monkeypatch) -> None:
     own = read_volume(scan)
     found = SegmentedScan(CLASSES, own.affine, np.zeros(own.shape, np.uint8))
-    real, calls = segmentation_files.write_volume, []
+    real, calls = segmentation_files.write_on_scan, []
 
-    def failing(volume, path) -> None:
+    def failing(path, *arguments, **others) -> None:
         calls.append(path)
         if len(calls) == 3:
-            raise VolumeError("the disk is full")
-        real(volume, path)
+            raise OSError(28, "No space left on device")
+        real(path, *arguments, **others)
 
-    monkeypatch.setattr(segmentation_files, "write_volume", failing)
-    with pytest.raises(VolumeError, match="full"):
+    monkeypatch.setattr(segmentation_files, "write_on_scan", failing)
+    with pytest.raises(InferenceError, match="No space left"):
         write_segmented(found, tmp_path / "out", each=True)
     assert [path.name for path in tmp_path.iterdir()] == ["scan.nii.gz"]
 

@@ -48,6 +48,14 @@ def predict(
     dicom_seg: bool = typer.Option(
         False, "--dicom-seg", help="Of a segmentation of DICOM folders: also a DICOM SEG."
     ),
+    probabilities: bool = typer.Option(
+        False,
+        "--probabilities",
+        help="Of a segmentation: also a file with the probability of each structure.",
+    ),
+    force: bool = typer.Option(
+        False, "--force", help="Of a segmentation: replace what other settings or runs made."
+    ),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Predict scans of any supported format with the preprocessing that RUN was trained with."""
@@ -61,13 +69,21 @@ def predict(
                 f"{run} is a segmentation, which shows where structures are: leave out --explain."
             )
         predict_segmentation(
-            run, scans, out, clean=clean or (), each=each, dicom=dicom_seg, as_json=as_json
+            run,
+            scans,
+            out,
+            clean=clean or (),
+            each=each,
+            dicom=dicom_seg,
+            probabilities=probabilities,
+            force=force,
+            as_json=as_json,
         )
         return
-    if clean or each or dicom_seg:
+    if clean or each or dicom_seg or probabilities or force:
         raise UsageError(
-            f"--clean, --each and --dicom-seg are for segmentations, and {run} is none. Leave "
-            "them out."
+            "--clean, --each, --dicom-seg, --probabilities and --force are for segmentations, and "
+            f"{run} is none. Leave them out."
         )
     from voxgraft.cli.heat import explain_to, method_named
     from voxgraft.files import atomic_path

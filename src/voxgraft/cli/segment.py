@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxgraft.cli.output import emit_json, emit_table, say
-from voxgraft.errors import UsageError
+from voxgraft.errors import InferenceError, UsageError
 
 if TYPE_CHECKING:
-    from voxgraft.inference import Cleaning, SegmentedScan
+    from voxgraft.inference import Cleaning
 
 _EXPECTED = "expected NAME=largest,fill,5ml (one or more of the three), or all=... for all others"
 
@@ -62,10 +62,12 @@ def predict_segmentation(
     clean: Sequence[str],
     each: bool,
     dicom: bool,
+    probabilities: bool,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Segment scans, write them under ``out``, and print the volume of each structure."""
-    from voxgraft.inference import load_segmentation, segment_to
+    from voxgraft.inference import WrittenScan, load_segmentation, segment_to
     from voxgraft.progress import progress_bar
 
     if out is None:
@@ -77,19 +79,30 @@ def predict_segmentation(
     say("preprocessing, as in training:")
     for line in trained.recipe.preprocessing.describe().splitlines():
         say(f"  {line}")
-    volumes: list[tuple[str, str, float]] = []
-
+    done: list[WrittenScan] = []
+    failed: InferenceError | None = None
     with progress_bar(len(scans), "segmenting") as bar:
 
-        def tell(path: Path, found: SegmentedScan) -> None:
-            volumes.extend((str(path), name, ml) for name, ml in found.volumes_ml().items())
-            bar.advance(1, path.name)
+        def tell(found: WrittenScan) -> None:
+            done.append(found)
+            bar.advance(1, found.scan.name)
 
-        folders = segment_to(
-            out, trained, scans, cleaning=cleaning, each=each, dicom=dicom, on_scan=tell
-        )
-    for path, folder in zip(scans, folders, strict=True):
-        say(f"{path}: wrote {folder}")
+        try:
+            segment_to(
+                out,
+                trained,
+                scans,
+                cleaning=cleaning,
+                each=each,
+                dicom=dicom,
+                probabilities=probabilities,
+                force=force,
+                on_scan=tell,
+            )
+        except InferenceError as error:  # told after what was written
+            failed = error
+    for one in done:
+        say(f"{one.scan}: {'kept' if one.kept else 'wrote'} {one.folder}")
     if as_json:
         emit_json(
             {
@@ -97,14 +110,19 @@ def predict_segmentation(
                 "preprocessing": trained.recipe.preprocessing.to_dict(),
                 "segmentations": [
                     {
-                        "scan": str(path),
-                        "folder": str(folder),
-                        "volumes_ml": {name: ml for scan, name, ml in volumes if scan == str(path)},
+                        "scan": str(one.scan),
+                        "folder": str(one.folder),
+                        "kept": one.kept,
+                        "volumes_ml": one.volumes_ml,
                     }
-                    for path, folder in zip(scans, folders, strict=True)
+                    for one in done
                 ],
             }
         )
-    else:
-        rows = [[scan, name, f"{ml:.3f}"] for scan, name, ml in volumes]
+    elif done:
+        rows = [
+            [one.scan, name, f"{ml:.3f}"] for one in done for name, ml in one.volumes_ml.items()
+        ]
         emit_table(["scan", "structure", "volume_ml"], rows)
+    if failed is not None:
+        raise failed

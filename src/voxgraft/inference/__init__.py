@@ -7,6 +7,7 @@ from voxgraft.inference.outputs import find_output, likely_output, output_label,
 from voxgraft.inference.planes import Plane, telling_planes
 from voxgraft.inference.post_processing import Cleaning, clean
 from voxgraft.inference.predict import predict
+from voxgraft.inference.probabilities import Probabilities
 from voxgraft.inference.scans import (
     ExplainedScan,
     explain_scan,
@@ -14,7 +15,8 @@ from voxgraft.inference.scans import (
     scan_slice_of,
     write_explained,
 )
-from voxgraft.inference.segment import segment_scan, segment_to
+from voxgraft.inference.segment import segment_scan
+from voxgraft.inference.segment_to import WrittenScan, segment_to
 from voxgraft.inference.segmentation_files import write_segmented
 from voxgraft.inference.segmented import SegmentedScan, pack_masks
 from voxgraft.runs import load_segmentation, load_trained
@@ -25,8 +27,10 @@ __all__ = [
     "ExplainedScan",
     "Explanation",
     "Plane",
+    "Probabilities",
     "SeenWindow",
     "SegmentedScan",
+    "WrittenScan",
     "clean",
     "evaluate",
     "explain",

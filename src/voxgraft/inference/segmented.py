@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ class SegmentedScan:
         affine: Of the scan's own grid.
         found: A label map (0 none, k + 1 ``classes[k]``) where structures exclude each other; or
             masks, which may overlap.
+        path: The scan, if it came from a file: what is written lies on it in every viewer.
 
     Raises:
         InferenceError: If labels or masks are not of these classes.
@@ -32,6 +34,7 @@ class SegmentedScan:
     classes: tuple[str, ...]
     affine: Affine
     found: Integer[np.ndarray, "d h w"] | PackedMasks = field(repr=False)
+    path: Path | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.found, PackedMasks):
