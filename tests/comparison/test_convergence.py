@@ -17,56 +17,59 @@ def course(*values: float | None, every: int = 10, kept: float | None = None):
     return course_of(history, "dice", max(known, default=None) if kept is None else kept)
 
 
-def test_the_median_run_reaches_the_goal_at_its_first_evaluation_at_least_as_good():
-    reference = [course(0.2, 0.4, 0.5), course(0.3, 0.6, 0.7)]  # kept 0.5 and 0.7: goal 0.6
-    start = [course(0.5, 0.6, 0.5), course(0.4, 0.5, 0.9), course(0.61, 0.1, 0.1)]
+def test_a_start_is_there_when_its_kept_weights_are_as_good_in_the_mean():
+    reference = [course(0.2, 0.5, 0.4), course(0.3, 0.6, 0.7)]  # kept 0.5 and 0.7: goal 0.6
+    start = [course(0.5, 0.7, 0.1), course(0.4, 0.5, 0.9)]
     found = reach(start, reference, higher_is_better=True)
     assert found is not None
     assert found.goal == pytest.approx(0.6)
-    assert found.steps == (20, 30, 10)
-    assert found.median_steps == 20
-    assert found.median_hours == pytest.approx(0.02)
+    assert found.steps == 20  # best so far: 0.45, 0.6, 0.8 in the mean
+    assert found.hours == pytest.approx(0.02)
+    assert found.firsts == (20, 30)
     assert (found.interval, found.low, found.high) == (False, None, None)
     own = reach(reference, reference, higher_is_better=True)
     assert own is not None
-    assert own.steps == (None, 20)  # the mean of two is reached by the better one alone
-    assert own.median_steps is None
+    assert own.steps == 30  # where its last run is at its best
+    assert own.firsts == (None, 20)
 
 
-def test_a_run_that_never_gets_there_counts_as_infinite():
+def test_a_start_that_never_gets_there_says_so():
     reference = [course(0.5)]
-    one_of_three = [course(0.6, 0.6), course(0.1, 0.2), course(0.1, 0.3)]
-    found = reach(one_of_three, reference, higher_is_better=True)
+    found = reach([course(0.6, 0.6), course(0.1, 0.2)], reference, higher_is_better=True)
     assert found is not None
-    assert found.steps == (10, None, None)
-    assert found.median_steps is None
-    two_of_three = [course(0.6, 0.6), course(0.1, 0.2), course(0.1, 0.5)]
-    assert reach(two_of_three, reference, higher_is_better=True).median_steps == 20
+    assert (found.steps, found.hours) == (None, None)
+    assert found.firsts == (10, None)
+
+
+def test_runs_that_ended_early_keep_their_best():
+    found = reach([course(0.4), course(0.2, 0.6)], [course(0.5)], higher_is_better=True)
+    assert found is not None
+    assert found.steps == 20  # (0.4 + 0.6) / 2
+    assert found.hours == pytest.approx((36 + 72) / 2 / 3600)
 
 
 def test_lower_may_be_better_and_undefined_evaluations_reach_nothing():
     reference = [course(9.0, 7.0, kept=7.0)]
-    found = reach([course(None, 8.0, 6.9)], reference, higher_is_better=False)
+    found = reach([course(None, 8.0, 6.9, kept=6.9)], reference, higher_is_better=False)
     assert found is not None
-    assert found.steps == (30,)
+    assert (found.goal, found.steps, found.firsts) == (7.0, 30, (30,))
     assert reach([course(0.5)], [course(None)], higher_is_better=True) is None
     assert reach([], reference, higher_is_better=True) is None
 
 
 def test_with_five_runs_of_both_an_interval_draws_runs_and_goal():
     reference = [course(0.1, 0.5) for _ in range(5)]
-    start = [course(0.5, 0.6), *(course(0.2, 0.6) for _ in range(4))]
+    # After 10 steps the mean of five draws is 0.2 + 0.4 k / 5 with k early runs among them. It is
+    # 0.5 with k = 4 or more: by 5 · 0.4^4 · 0.6 + 0.4^5 = 8.7% of draws, more than the 2.5% below.
+    start = [course(0.6, 0.6), course(0.6, 0.6), *(course(0.2, 0.6) for _ in range(3))]
     found = reach(start, reference, higher_is_better=True)
     assert found is not None
     assert found.interval
-    # The median of five draws is 10 only if the early run is drawn three times or more:
-    # sum over k = 3..5 of C(5, k) 0.2^k 0.8^(5-k) = 0.058, more than the 2.5% below the interval.
-    assert (found.median_steps, found.low, found.high) == (20, 10, 20)
-    again = reach(start, reference, higher_is_better=True)
-    assert again == found
-    hopeless = reach([course(0.1, 0.2) for _ in range(5)], reference, higher_is_better=True)
-    assert hopeless is not None
-    assert (hopeless.low, hopeless.high) == (None, None)
+    assert (found.steps, found.low, found.high) == (20, 10, 20)
+    assert reach(start, reference, higher_is_better=True) == found
+    never = reach([course(0.1, 0.2) for _ in range(5)], reference, higher_is_better=True)
+    assert never is not None
+    assert (never.steps, never.low, never.high) == (None, None, None)
 
 
 def test_the_mean_course_counts_the_runs_that_went_so_far():

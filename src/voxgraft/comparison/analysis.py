@@ -325,6 +325,7 @@ def _savings_row(
         "model": model,
         "start": start,
         "against": reference,
+        "smallest": saved.smallest,
         "reference_size": saved.reference_patients,
         "reference_value": saved.reference_value,
         "needed": needed,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from voxgraft.comparison.evidence import Evidence
 from voxgraft.comparison.matrix import Study
@@ -36,20 +37,21 @@ class Course:
 
 @dataclass(frozen=True, kw_only=True)
 class Reach:
-    """With how many steps the runs of a start reach a score."""
+    """With how many steps a start reaches a score."""
 
     goal: float
-    steps: tuple[int | None, ...]
-    """Of each run: its first evaluation at least as good; None if there is none."""
-    hours: tuple[float | None, ...]
-    median_steps: float | None
-    """Over the runs, one that does not reach it counting as infinite; None if half do not."""
-    median_hours: float | None
-    low: float | None
-    """Interval of the median by draws of runs, of both starts; None with few of them."""
-    high: float | None
-    """None too where the upper end is not reached."""
+    steps: int | None
+    """The first evaluation at which the mean over the runs, each at its best so far, is at least
+    as good; None if there is none."""
+    hours: float | None
+    """Mean over the runs of the hours until then."""
+    firsts: tuple[int | None, ...]
+    """Of each run: its own first evaluation at least as good; None if there is none."""
     interval: bool
+    """Whether there is an interval of the steps."""
+    low: int | None
+    """Its ends, by draws of runs, of both starts; None where they are not reached."""
+    high: int | None
 
 
 def course_of(history: Sequence[Json], metric: str, kept: float | None) -> Course:
@@ -104,49 +106,69 @@ def reach(
     """Return with how many steps a start reaches the score that the reference ended with.
 
     The goal is the mean, over the runs of the reference, of the score of the weights that they
-    kept. With at least ``FEWEST_SEEDS`` runs of both, an interval draws the runs of both with
+    kept; the start is there once its runs' weights, kept if they ended then, are as good in the
+    mean. With at least ``FEWEST_SEEDS`` runs of both, an interval draws the runs of both with
     replacement, so that the goal's own uncertainty is in it; validation patients are not drawn.
 
     Returns:
-        None where a start has no run, or the goal is undefined.
+        None where no run of the start, or of the reference, has a score.
     """
-    kept = np.array([course.kept for course in reference])
+    sign = 1.0 if higher_is_better else -1.0
+    steps, own, seconds = _best_so_far(courses, sign)
+    kept = sign * np.array([course.kept for course in reference])
     kept = kept[~np.isnan(kept)]
-    if not courses or not len(kept):
+    if not len(own) or not len(kept):
         return None
     goal = float(kept.mean())
-    firsts = [_first(course, goal, higher_is_better) for course in courses]
-    steps = tuple(None if at is None else course.steps[at] for at, course in _zip(firsts, courses))
-    hours = tuple(
-        None if at is None else _finite(course.seconds[at] / 3600)
-        for at, course in _zip(firsts, courses)
-    )
-    low = high = None
-    enough = min(len(courses), len(kept)) >= FEWEST_SEEDS
+    at = _first(own.mean(axis=0), goal)
+    low: int | None = None
+    high: int | None = None
+    enough = min(len(own), len(kept)) >= FEWEST_SEEDS
     if enough:
         rng = np.random.default_rng([seed, 17])
-        medians = []
+        found = []
         for _ in range(REPLICATES):
             drawn = float(kept[rng.integers(len(kept), size=len(kept))].mean())
-            own = [courses[k] for k in rng.integers(len(courses), size=len(courses))]
-            found = [_first(course, drawn, higher_is_better) for course in own]
-            medians.append(
-                _median([None if at is None else one.steps[at] for at, one in _zip(found, own)])
-            )
-        ordered = sorted(math.inf if value is None else value for value in medians)
+            place = _first(own[rng.integers(len(own), size=len(own))].mean(axis=0), drawn)
+            found.append(len(steps) if place is None else place)
+        found.sort()
         tail = (1 - level) / 2
-        low = _finite(ordered[math.floor(tail * (REPLICATES - 1))])
-        high = _finite(ordered[math.ceil((1 - tail) * (REPLICATES - 1))])
+        ends = math.floor(tail * (REPLICATES - 1)), math.ceil((1 - tail) * (REPLICATES - 1))
+        low, high = (steps[found[end]] if found[end] < len(steps) else None for end in ends)
+    places = [_first(run, goal) for run in own]
     return Reach(
-        goal=goal,
-        steps=steps,
-        hours=hours,
-        median_steps=_median(steps),
-        median_hours=_median(hours),
+        goal=sign * goal,
+        steps=None if at is None else steps[at],
+        hours=None if at is None else _finite(float(seconds[:, at].mean()) / 3600),
+        firsts=tuple(None if place is None else steps[place] for place in places),
+        interval=enough,
         low=low,
         high=high,
-        interval=enough,
     )
+
+
+def _best_so_far(
+    courses: Sequence[Course], sign: float
+) -> tuple[list[int], Float[np.ndarray, "runs steps"], Float[np.ndarray, "runs steps"]]:
+    """Return each run's best value, and its seconds, up to each step of any run.
+
+    A run that ended early keeps its best; one without any value is left out. Values are turned by
+    ``sign`` so that higher is better, and are minus infinity before the first.
+    """
+    scored = [course for course in courses if not math.isnan(course.kept)]
+    steps = sorted({step for course in scored for step in course.steps})
+    values = np.full((len(scored), len(steps)), -np.inf)
+    seconds = np.zeros((len(scored), len(steps)))
+    for row, course in enumerate(scored):
+        best, place = -math.inf, 0
+        for column, step in enumerate(steps):
+            while place < len(course.steps) and course.steps[place] <= step:
+                value = sign * course.values[place]
+                best = best if math.isnan(value) else max(best, value)
+                place += 1
+            values[row, column] = best
+            seconds[row, column] = course.seconds[max(place - 1, 0)]
+    return steps, values, seconds
 
 
 def convergence(study: Study, evidence: Evidence, folder: Path) -> Json:
@@ -195,7 +217,7 @@ def convergence(study: Study, evidence: Evidence, folder: Path) -> Json:
             if result is None:
                 continue
             mine = reach(base, base, higher_is_better=metric.higher_is_better)
-            known = [steps for steps in result.steps if steps is not None]
+            known = [steps for steps in result.firsts if steps is not None]
             reached.append(
                 {
                     "start": start.name,
@@ -203,18 +225,18 @@ def convergence(study: Study, evidence: Evidence, folder: Path) -> Json:
                     "train_size": size,
                     "against": against[1],
                     "goal": result.goal,
-                    "runs": len(own),
+                    "runs": len(result.firsts),
                     "reached": len(known),
-                    "steps": result.median_steps,
+                    "steps": result.steps,
                     "fewest": min(known, default=None),
                     "most": max(known, default=None),
-                    "hours": result.median_hours,
+                    "hours": result.hours,
                     "interval": result.interval,
                     "low": result.low,
                     "high": result.high,
                     "first_evaluation": min(course.steps[0] for course in own),
                     "last_step": max(course.steps[-1] for course in own),
-                    "reference_steps": None if mine is None else mine.median_steps,
+                    "reference_steps": None if mine is None else mine.steps,
                 }
             )
     return {
@@ -226,24 +248,11 @@ def convergence(study: Study, evidence: Evidence, folder: Path) -> Json:
     }
 
 
-def _first(course: Course, goal: float, higher_is_better: bool) -> int | None:
-    sign = 1.0 if higher_is_better else -1.0
-    for place, value in enumerate(course.values):
-        if sign * value >= sign * goal - 1e-12:
-            return place
-    return None
-
-
-def _median(values: Sequence[float | int | None]) -> float | None:
-    whole = [math.inf if value is None else float(value) for value in values]
-    return _finite(float(np.median(whole)))
+def _first(values: Float[np.ndarray, " steps"], goal: float) -> int | None:
+    """Return the first place that is at least as good as the goal, up to rounding."""
+    found = np.flatnonzero(values >= goal - 1e-12)
+    return int(found[0]) if len(found) else None
 
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def _zip(
-    places: Sequence[int | None], courses: Sequence[Course]
-) -> list[tuple[int | None, Course]]:
-    return list(zip(places, courses, strict=True))

@@ -197,6 +197,7 @@ class LabelSaving(Part):
     model: str = ""
     start: str
     against: str
+    smallest: Number | None = None
     reference_size: Number | None = None
     reference_value: Number | None = None
     needed: Number | None = None

@@ -215,16 +215,35 @@ def needed_text(saving: LabelSaving) -> str:
         return "not reached"
     if saving.needed is None:
         return ABSENT
-    bounds = _bounds(saving.needed_low, saving.needed_high, count, "not reached")
-    return f"{count(saving.needed)} {bounds}"
+
+    def shown(patients: float) -> str:
+        return f"≤ {count(patients)}" if _at_smallest(saving, patients) else count(patients)
+
+    bounds = _bounds(saving.needed_low, saving.needed_high, shown, "not reached")
+    return f"{shown(saving.needed)} {bounds}"
+
+
+def _at_smallest(saving: LabelSaving, patients: float | None) -> bool:
+    """Return whether a number of patients is the smallest that was tried, so one at most."""
+    return None not in (patients, saving.smallest) and patients == saving.smallest
 
 
 def saved_text(saving: LabelSaving) -> str:
     """Return the fraction of labels saved, with its interval."""
     if saving.reached is False or saving.saved_fraction is None:
         return ABSENT
-    bounds = _bounds(saving.saved_low, saving.saved_high, percent, "unbounded")
-    return f"{percent(saving.saved_fraction)} {bounds}"
+    low, high = saving.saved_low, saving.saved_high
+    bounds = "[no interval]"
+    if low is not None or high is not None:
+        lower = "none" if low is None or low <= 0 else _least(saving, saving.needed_high, low)
+        upper = "unbounded" if high is None else _least(saving, saving.needed_low, high)
+        bounds = f"[{lower}, {upper}]"
+    return f"{_least(saving, saving.needed, saving.saved_fraction)} {bounds}"
+
+
+def _least(saving: LabelSaving, patients: float | None, share: float) -> str:
+    """Return a share of labels saved, at least that where the fewest patients are enough."""
+    return f"{'≥ ' if _at_smallest(saving, patients) else ''}{percent(share)}"
 
 
 def _bounds(

@@ -126,19 +126,14 @@ def _alt(comparison: Comparison, model: str, size: int, courses: list[Course]) -
 
 def reached_text(row: Reached) -> str:
     """Return in words with how many steps a start reaches the reference's last score."""
-    whose = "its own" if row.start == row.against else f"{row.against}'s"
-    goal = f"{whose} final score"
-    if not row.reached or row.runs is None:
-        return (
-            f"none of {plural(row.runs or 0, 'run')} reaches {goal} within "
-            f"{count(row.last_step)} steps"
-        )
-    shown = f"{count(row.reached)} of {plural(row.runs, 'run')}"
+    goal = "its own final score" if row.start == row.against else f"{row.against}'s final score"
+    runs = plural(row.runs or 0, "run")
     if row.steps is None:
-        return f"{shown} reach {goal}, too few for a median"
-    steps = _step_text(row)
+        alone = f"; {count(row.reached)} of {runs} do" if row.reached else ""
+        return f"does not reach {goal} within {count(row.last_step)} steps{alone}"
+    found = f"reaches {goal} after {_step_text(row)}"
     if row.start == row.against or row.reference_steps is None or not row.steps:
-        return f"{shown} reach {goal}, the median after {steps}"
+        return found
     ratio = row.reference_steps / row.steps
     if abs(ratio - 1) < 0.005:
         compared = f"as many as {row.against}"
@@ -146,7 +141,7 @@ def reached_text(row: Reached) -> str:
         compared = f"{number(ratio, 1)} times fewer than {row.against}"
     else:
         compared = f"{number(1 / ratio, 1)} times as many as {row.against}"
-    return f"{shown} reach {goal}, the median after {steps}: {compared}"
+    return f"{found}: {compared}"
 
 
 def _step_text(row: Reached) -> str:
@@ -160,7 +155,7 @@ def convergence_table(comparison: Comparison) -> Table:
     decimals = decimals_for([row.goal for row in found.reached])
     several = len(comparison.model_names) > 1
     hours = unit(comparison).partition(" (")[0]
-    header = ["Start", "Goal", "Reached by", "Steps", "Between", f"{hours} a run", "In words"]
+    header = ["Start", "Goal", "Steps", "Between", "Single runs", f"{hours} a run", "In words"]
     rows = []
     for model in dict.fromkeys(row.model for row in found.reached):
         for size in sorted({row.train_size for row in found.reached if row.model == model}):
@@ -170,9 +165,9 @@ def convergence_table(comparison: Comparison) -> Table:
                 cells(
                     row.start,
                     number(row.goal, decimals),
-                    f"{count(row.reached)} of {count(row.runs)}",
                     ABSENT if row.steps is None else _step_text(row).removesuffix(" steps"),
                     _between(row),
+                    f"{count(row.reached)} of {count(row.runs)}",
                     hours_text(row.hours),
                     reached_text(row),
                 )
@@ -183,21 +178,21 @@ def convergence_table(comparison: Comparison) -> Table:
     label = found.metric_label or found.metric
     return Table(
         name="convergence",
-        caption=f"Steps after which a run's {label} on the validation cases is at least the goal: "
-        "the mean, over the reference's runs, of the score of the weights that they kept. Median "
-        "over the runs of a start, one that never gets there counting as infinite.",
+        caption=f"Steps after which the {label} of a start on the validation cases, each run at "
+        "its best so far, is in the mean at least the goal: the mean, over the reference's runs, "
+        "of the score of the weights that they kept. Single runs: how many get there alone.",
         header=header,
         rows=rows,
         records=[row.model_dump() for row in found.reached],
         notes=[
             "Between: "
             + (
-                "where there are five runs or more of both starts, a 95% interval of the median, "
-                "by draws of runs (those of the goal, too); else the fewest and the most steps of "
-                "the runs that get there."
+                "in brackets, where there are five runs or more of both starts, a 95% interval by "
+                "draws of runs (those of the goal, too); else the fewest and the most steps of "
+                "the single runs that get there."
                 if intervals
-                else "the fewest and the most steps of the runs that get there. With fewer than "
-                "five runs no interval is given."
+                else "the fewest and the most steps of the single runs that get there. With fewer "
+                "than five runs no interval is given."
             ),
             "Runs are looked at where they are evaluated, so a number of steps is as coarse as "
             "that. Validation cases are the same for all and are not drawn again; they choose the "
@@ -208,8 +203,9 @@ def convergence_table(comparison: Comparison) -> Table:
 
 
 def _between(row: Reached) -> str:
-    if row.interval and row.low is not None:
-        return f"[{count(row.low)}, {'not reached' if row.high is None else count(row.high)}]"
+    if row.interval:
+        ends = ["not reached" if end is None else count(end) for end in (row.low, row.high)]
+        return f"[{', '.join(ends)}]"
     if row.fewest is None:
         return ABSENT
     if row.fewest == row.most:

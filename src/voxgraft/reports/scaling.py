@@ -130,7 +130,7 @@ def scaling_table(comparison: Comparison) -> Table:
     """Return the metric of each start by pre-training patients and training patients."""
     decimals = metric_decimals(comparison)
     several = len(comparison.model_names) > 1
-    header = ["Pre-trained on", "Start", "N", comparison.task.label, "Seeds"]
+    header = ["Pre-trained on", "Start", comparison.task.label, "Seeds"]
     rows, records, notes = [], [], []
     for row in comparison.scaling.families:
         where = f"{row.family}, {row.model}" if several else row.family
@@ -145,7 +145,6 @@ def scaling_table(comparison: Comparison) -> Table:
                 cells(
                     "nothing" if row.reference is point and point.patients is None else seen,
                     point.start,
-                    count(row.train_size),
                     estimate_text(point, decimals),
                     count(point.n_seeds),
                 )
@@ -166,7 +165,7 @@ def scaling_table(comparison: Comparison) -> Table:
             first, last = row.points[0], row.points[-1]
             notes.append(
                 f"{where}, N = {row.train_size:,}: {count(last.patients)} against "
-                f"{count(first.patients)} patients of {row.stage} "
+                f"{count(first.patients)} patients of {row.stage}: "
                 f"{estimate_text(row.gain, decimals, signed=True)}, p (Holm) "
                 f"{p_text(row.gain.p_holm)}"
                 f"{'' if row.gain.shown else ', which shows no difference'}."

@@ -13,6 +13,7 @@ from voxgraft.reports.wording import (
     metric_label,
     number,
     p_text,
+    plural,
     slug,
 )
 
@@ -75,8 +76,9 @@ def structures_table(comparison: Comparison) -> Table:
     measured = metric_label(found.metric)
     header = [
         "Start", "Dice", "Surface Dice", f"Difference in {measured}", "p (Holm)",
-        "Drawn where absent",
     ]  # fmt: skip
+    absent = any(row.n_absent for row in found.rows)
+    header += ["Drawn where absent"] if absent else []
     rows: list[list[Cell]] = []
     remarks, used = [], ""
     for name in dict.fromkeys(row.structure for row in found.rows):
@@ -94,7 +96,7 @@ def structures_table(comparison: Comparison) -> Table:
                     estimate_text(row.surface_dice, 3),
                     ABSENT if difference is None else estimate_text(difference, 3, signed=True),
                     p_text(None if difference is None else difference.p_holm),
-                    _false_positives(row),
+                    *([_false_positives(row)] if absent else []),
                 )
             )
             remarks += [(f"{name}, {label}", remark) for remark in whys(row.dice)]
@@ -108,10 +110,13 @@ def structures_table(comparison: Comparison) -> Table:
     notes.append(
         "A structure has Dice in a case where it is in the reference or predicted; where it is in "
         "neither, or is not annotated, nothing is counted. A difference rests on the cases where "
-        "every run of both starts has a number, so that both are measured on the same ones. Drawn "
-        "where absent: cases without the structure in which it is predicted, the mean over the "
-        "runs; their Dice is 0."
+        "every run of both starts has a number, so that both are measured on the same ones."
     )
+    if absent:
+        notes.append(
+            "Drawn where absent: cases without the structure in which it is predicted, the mean "
+            "over the runs; their Dice is 0."
+        )
     size = "" if found.train_size is None else f", N = {found.train_size:,} training patients"
     return Table(
         name="structures",
@@ -128,8 +133,8 @@ def structures_table(comparison: Comparison) -> Table:
 def _counts(row: Structure) -> str:
     """Return on what a structure rests, in words."""
     return (
-        f"annotated in {count(row.n_cases)} test cases of {count(row.n_patients)} patients, "
-        f"present in {count(row.n_present)}"
+        f"annotated in {_plural(row.n_cases, 'test case')} of "
+        f"{_plural(row.n_patients, 'patient')}, present in {count(row.n_present)}"
     )
 
 
@@ -139,6 +144,10 @@ def _false_positives(row: Structure) -> str:
         return ABSENT
     drawn = row.predicted_where_absent
     return f"{number(drawn, 0 if drawn == round(drawn) else 1)} of {count(row.n_absent)}"
+
+
+def _plural(value: int | None, noun: str) -> str:
+    return f"{ABSENT} {noun}s" if value is None else plural(value, noun)
 
 
 def _mark(row: Structure, *, higher_is_better: bool) -> str:

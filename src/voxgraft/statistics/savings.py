@@ -125,14 +125,14 @@ class LabelSavings:
     def _saved_text(self) -> str:
         if self.saved < 0:
             return f"{-self.saved:.0%} more patients, none saved"
-        text = (
-            f"{'at least ' if self.status == 'at the smallest size' else ''}{self.saved:.0%} fewer"
-        )
+        least = "at least " if self.status == "at the smallest size" else ""
+        text = f"{least}{self.saved:.0%} fewer labels"
         if math.isnan(self.low):
             return text
         if math.isnan(self.saved_low) or self.saved_low <= 0:
             return f"{text}, but the interval allows no saving at all"
-        return text
+        beyond = "at least " if self.low <= self.smallest else ""
+        return f"{text} [{self.saved_low:.0%} to {beyond}{self.saved_high:.0%}]"
 
 
 def _needed(sizes: list[int], curves: Floats, goals: Floats) -> Floats:
