@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import pandas as pd
 
@@ -24,6 +24,7 @@ from voxgraft.datasets import (
     split_table,
     write_table,
 )
+from voxgraft.errors import UsageError
 from voxgraft.grafting import (
     check_statistics,
     from_pretrained,
@@ -36,6 +37,13 @@ from voxgraft.grafting import inspect_file as inspect
 from voxgraft.inference import Evaluation, ExplainedScan, explain_scan, load_trained
 from voxgraft.inference import evaluate as _evaluate
 from voxgraft.inference import predict as _predict
+from voxgraft.inference.scoring import (
+    TOLERANCE_MM,
+    LesionQuestion,
+    SegmentationEvaluation,
+    evaluate_segmentation,
+)
+from voxgraft.inference.scoring import evaluate_predictions as _evaluate_predictions
 from voxgraft.models import MODELS, build_encoder
 from voxgraft.recipes import (
     Recipe,
@@ -45,7 +53,15 @@ from voxgraft.recipes import (
     video_recipe,
 )
 from voxgraft.reports import write_report
-from voxgraft.runs import TrainedRun, begin_run, execute_run, push
+from voxgraft.runs import (
+    TrainedRun,
+    TrainedSegmentation,
+    begin_run,
+    execute_run,
+    load_segmentation,
+    push,
+    segments,
+)
 from voxgraft.transforms import Augmentation, Preprocessing
 from voxgraft.types import Json
 from voxgraft.volumes import read_volume, write_volume
@@ -65,6 +81,7 @@ __all__ = [
     "check_table",
     "compare",
     "evaluate",
+    "evaluate_predictions",
     "explain",
     "finetune",
     "from_pretrained",
@@ -200,14 +217,118 @@ def explain(
     return explain_scan(trained, Path(scan), output=output, method=method)
 
 
-def evaluate(run: TrainedRun | str | Path, table: Table | str | Path) -> Evaluation:
+@overload
+def evaluate(
+    run: TrainedSegmentation,
+    table: Table | str | Path,
+    *,
+    tolerance_mm: float | None = None,
+    lesions: LesionQuestion | Sequence[str] = (),
+    out: str | Path | None = None,
+) -> SegmentationEvaluation: ...
+
+
+@overload
+def evaluate(run: TrainedRun, table: Table | str | Path) -> Evaluation: ...
+
+
+@overload
+def evaluate(
+    run: str | Path,
+    table: Table | str | Path,
+    *,
+    tolerance_mm: float | None = None,
+    lesions: LesionQuestion | Sequence[str] = (),
+    out: str | Path | None = None,
+) -> Evaluation | SegmentationEvaluation: ...
+
+
+def evaluate(
+    run: TrainedRun | TrainedSegmentation | str | Path,
+    table: Table | str | Path,
+    *,
+    tolerance_mm: float | None = None,
+    lesions: LesionQuestion | Sequence[str] = (),
+    out: str | Path | None = None,
+) -> Evaluation | SegmentationEvaluation:
     """Score a run on labelled cases, as a whole and by site; ``voxgraft evaluate``.
+
+    Args:
+        run: A run, or its folder.
+        table: Cases with the run's targets; of a segmentation, with masks.
+        tolerance_mm: Of a segmentation, for the surface Dice; the recipe's if None.
+        lesions: Of a segmentation: classes whose components are lesions, or a question with rules.
+        out: Of a segmentation: folder that keeps scored cases, so that a killed evaluation goes
+            on.
+
+    Returns:
+        ``.metrics`` and ``.predictions``; of a segmentation ``.metrics``, ``.cases``,
+        ``.lesion_metrics`` and more, and ``.write(folder)``.
 
     Raises:
         TableError: If targets or scans are at fault; all faults are named.
+        InferenceError: If a segmentation's cases cannot be scored.
+        UsageError: If options of segmentations are given for another run.
     """
-    trained = run if isinstance(run, TrainedRun) else load_run(run)
-    return _evaluate(trained, table if isinstance(table, Table) else read_table(Path(table)))
+    cases = table if isinstance(table, Table) else read_table(Path(table))
+    trained: TrainedRun | TrainedSegmentation
+    if isinstance(run, str | Path):
+        trained = load_segmentation(Path(run)) if segments(Path(run)) else load_run(run)
+    else:
+        trained = run
+    if isinstance(trained, TrainedSegmentation):
+        return evaluate_segmentation(
+            trained,
+            cases,
+            tolerance_mm=tolerance_mm,
+            lesions=_question(lesions),
+            out=None if out is None else Path(out),
+        )
+    if tolerance_mm is not None or out is not None or _question(lesions) is not None:
+        raise UsageError(
+            f"tolerance_mm, lesions and out are for segmentations, and {trained.folder} is none. "
+            "Leave them out."
+        )
+    return _evaluate(trained, cases)
+
+
+def evaluate_predictions(
+    folder: str | Path,
+    table: Table | str | Path,
+    *,
+    classes: str = "",
+    tolerance_mm: float = TOLERANCE_MM,
+    lesions: LesionQuestion | Sequence[str] = (),
+    out: str | Path | None = None,
+) -> SegmentationEvaluation:
+    """Score masks that any tool has predicted; ``voxgraft evaluate --predictions``.
+
+    Args:
+        folder: A label map named after each case, or a folder a case with a file a class.
+        table: Scans with masks.
+        classes: What the predictions call their classes, as for ``--classes``.
+        tolerance_mm: Of the surface Dice.
+        lesions: As for :func:`evaluate`.
+        out: Folder that keeps scored cases.
+
+    Raises:
+        TableError: If masks are at fault.
+        InferenceError: If predictions are missing or cannot be scored; all are named.
+    """
+    return _evaluate_predictions(
+        Path(folder),
+        table if isinstance(table, Table) else read_table(Path(table)),
+        classes=classes,
+        tolerance_mm=tolerance_mm,
+        lesions=_question(lesions),
+        out=None if out is None else Path(out),
+    )
+
+
+def _question(lesions: LesionQuestion | Sequence[str]) -> LesionQuestion | None:
+    if isinstance(lesions, LesionQuestion):
+        return lesions
+    return LesionQuestion(tuple(lesions)) if lesions else None
 
 
 def report(folder: str | Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from jaxtyping import Bool, Integer
@@ -53,12 +54,19 @@ class FilePredictions:
         said: PredictedClasses,
     ) -> None:
         self._table = table
-        self._files = _find_all(
-            folder, table, [case for case, names in needed.items() if names], said
-        )
+        self._files, lost = _find_all(folder, table, said)
+        if not self._files:
+            _raise_lost(folder, lost)
         names = dict.fromkeys(name for files in self._files.values() for name in files.names)
         self._names = structures_of(names, said, drawn)
         self.classes = tuple(self._names)
+        lost = {
+            case_id: fault
+            for case_id, fault in lost.items()
+            if set(needed[case_id]) & set(self.classes)
+        }
+        if lost:
+            _raise_lost(folder, lost)
         used = {name for several in self._names.values() for name in several}
         self.notes = left_out(
             [] if said.only else [name for name in names if name not in used],
@@ -130,30 +138,33 @@ class FilePredictions:
 
 
 def _find_all(
-    folder: PredictedFolder, table: Table, case_ids: Sequence[str], said: PredictedClasses
-) -> dict[str, CaseFiles]:
+    folder: PredictedFolder, table: Table, said: PredictedClasses
+) -> tuple[dict[str, CaseFiles], dict[str, str]]:
+    """Return what was predicted for each case; and why there is nothing for others."""
     found: dict[str, CaseFiles] = {}
-    faults: list[str] = []
-    for case_id in case_ids:
+    lost: dict[str, str] = {}
+    for case_id in table.case_ids:
         try:
             path = folder.find(case_id, table.image_path(case_id))
             if path is None:
-                faults.append(f"case {case_id!r} has no prediction")
+                lost[case_id] = "has no prediction"
             else:
                 found[case_id] = describe_files(path, said)
         except UntoldClassesError:
             raise
         except VoxgraftError as error:
-            faults.append(f"case {case_id!r}: {error}")
-    if faults:
-        raise_faults(
-            InferenceError,
-            f"{folder.folder}: predictions cannot be used",
-            faults,
-            "Each case needs a label map or a folder named as the case, or as its scan's file. "
-            f"There are: {folder.entries()}. Leave out cases with --split, or predict them.",
-        )
-    return found
+            lost[case_id] = str(error)
+    return found, lost
+
+
+def _raise_lost(folder: PredictedFolder, lost: Mapping[str, str]) -> NoReturn:
+    raise_faults(
+        InferenceError,
+        f"{folder.folder}: predictions cannot be used",
+        [f"case {case_id!r}: {fault}" for case_id, fault in lost.items()],
+        "Each case needs a label map or a folder named as the case, or as its scan's file. There "
+        f"are: {folder.entries()}. Leave out cases with --split, or predict them.",
+    )
 
 
 def _on_scan(

@@ -44,7 +44,8 @@ def summarize_scores(cases: pd.DataFrame, classes: Sequence[str]) -> pd.DataFram
 
     Returns:
         ``site, class, metric, value, low, high, median, n_cases, n_patients, n_present, undefined,
-        reason``; ``n_cases`` annotate the class, ``n_present`` of them have it.
+        reason, note``; ``n_cases`` annotate the class, ``n_present`` of them have it; ``note`` says
+        why there is no interval.
     """
     parts = [(ALL_SITES, cases)]
     if "site" in cases and cases["site"].nunique() > 1:
@@ -97,6 +98,7 @@ def _of_class(known: pd.DataFrame) -> list[Json]:
             "n_present": int(np.isin(presence, ("both", "reference")).sum()),
             "undefined": int((~defined).sum()),
             "reason": "; ".join(f"{count} {reason}" for reason, count in reasons.items()),
+            "note": "",
         }
         if not len(known):
             row["reason"] = "annotated in no case"
@@ -105,8 +107,7 @@ def _of_class(known: pd.DataFrame) -> list[Json]:
             found = interval_of_mean(values[defined], patients[defined], bounds)
             row |= {"value": found.estimate, "low": found.low, "high": found.high}
             row["median"] = float(np.median(values[defined]))
-            if np.isnan(found.low):
-                row["reason"] = "; ".join(filter(None, (row["reason"], found.note)))
+            row["note"] = found.note if np.isnan(found.low) else ""
         rows.append(row)
     return rows
 
@@ -142,6 +143,7 @@ def _over_classes(part: pd.DataFrame, classes: Sequence[str]) -> list[Json]:
             "n_present": int((target == 1).any(axis=1).sum()),
             "undefined": 0,
             "reason": "" if some.any() else "no class is annotated in any case",
+            "note": "",
         }
         if some.any():
             found = performance_interval(
@@ -153,6 +155,6 @@ def _over_classes(part: pd.DataFrame, classes: Sequence[str]) -> list[Json]:
                 undefined=True,
             )
             row |= {"value": found.estimate, "low": found.low, "high": found.high}
-            row["reason"] = found.note if np.isnan(found.low) else ""
+            row["note"] = found.note if np.isnan(found.low) else ""
         rows.append(row)
     return rows
