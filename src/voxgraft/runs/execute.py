@@ -31,6 +31,7 @@ from voxgraft.runs.segmentation import (
     segment_and_score,
     write_rows,
 )
+from voxgraft.runs.slices import SLICES_FILE, SegmentedSlice, write_slices
 from voxgraft.statistics import flag_run
 from voxgraft.tasks import Task
 from voxgraft.tasks.segmentation import SegmentationTask
@@ -199,23 +200,30 @@ def _predict(
 def _segment(
     recipe: Recipe, network: Network | SegmentationNetwork, cases: RunCases, folder: Path
 ) -> pd.DataFrame:
-    """Segment and score the cases; a row for each of their classes goes into the folder."""
+    """Segment and score the cases; a row for each of their classes goes into the folder.
+
+    Of test cases a slice of what was found goes there, too.
+    """
     settings = recipe.segmentation
     if settings is None or not isinstance(network, SegmentationNetwork):
         raise AssertionError("the recipe is of a segmentation")
     frames, rows, splits = [], [], []
+    slices: list[SegmentedSlice] = []
     for name in recipe.score_splits:
         split = cases.splits[name]
         if not isinstance(split.feed, SlidCases):
             raise AssertionError("cases that are scored are seen whole")
         seen = SlidCases(split.feed.cases, settings.sliding(recipe.crops))
+        kept = slices if name == "test" else None
         frame, scored = segment_and_score(
-            network, cases.table, split.frame, seen, recipe.target.classes, settings
+            network, cases.table, split.frame, seen, recipe.target.classes, settings, kept
         )
         frames.append(frame.assign(split=name))
         rows += scored
         splits += [name] * len(scored)
     write_rows(rows, splits, folder / SCORES_FILE)
+    if slices:
+        write_slices(slices, folder / SLICES_FILE)
     return pd.concat(frames, ignore_index=True)
 
 

@@ -17,6 +17,7 @@ from voxgraft.metrics.segmentation.matrix import score_matrix
 from voxgraft.models import SegmentationNetwork
 from voxgraft.recipes import SegmentationSettings
 from voxgraft.runs.predictions import scores_of, truth_of
+from voxgraft.runs.slices import MOST_CASES, SegmentedSlice, chosen_slice
 from voxgraft.sliding import PackedMasks
 from voxgraft.sliding.on_scan import labels_on_scan, masks_on_scan
 from voxgraft.training import SlidCases, segment_stored
@@ -36,6 +37,7 @@ def segment_and_score(
     cases: SlidCases,
     classes: tuple[str, ...],
     settings: SegmentationSettings,
+    slices: list[SegmentedSlice] | None = None,
 ) -> tuple[pd.DataFrame, list[ClassRow]]:
     """Segment whole cases and score them where and as they were drawn.
 
@@ -46,6 +48,7 @@ def segment_and_score(
         cases: Stored volumes, and how windows go over them.
         classes: The target's.
         settings: The recipe's.
+        slices: Where a slice of each of the first cases goes; None keeps none.
 
     Returns:
         A frame of predictions (``target_*`` and ``score_*`` as
@@ -60,7 +63,8 @@ def segment_and_score(
     rows: list[ClassRow] = []
     try:
         for position in range(len(frame)):
-            rows += _score_one(network, table, position, cases, classes, settings)
+            kept = slices if slices is not None and len(slices) < MOST_CASES else None
+            rows += _score_one(network, table, position, cases, classes, settings, kept)
     finally:
         for module, training in modes:
             module.training = training
@@ -81,6 +85,7 @@ def _score_one(
     cases: SlidCases,
     classes: tuple[str, ...],
     settings: SegmentationSettings,
+    slices: list[SegmentedSlice] | None,
 ) -> list[ClassRow]:
     prepared, case_id = cases.cases.prepared, cases.cases.case_ids[position]
     image = prepared.read(case_id)
@@ -90,6 +95,10 @@ def _score_one(
     known = cases.cases.masks.known_of((case_id,))[0]
     names = [name for name, here in zip(classes, known, strict=True) if here]
     masks = read_masks(table, case_id, names) if names else None
+    place = None if slices is None or masks is None else chosen_slice(masks)
+    seen = None if place is None else SegmentedSlice(case_id, *place)
+    if slices is not None and seen is not None:
+        slices.append(seen)
     return score_segmented(
         found,
         prepared.affine(case_id),
@@ -99,6 +108,7 @@ def _score_one(
         classes,
         tolerance_mm=settings.surface_tolerance_mm,
         case_id=case_id,
+        seen=seen,
     )
 
 
@@ -112,6 +122,7 @@ def score_segmented(
     *,
     tolerance_mm: float,
     case_id: str,
+    seen: SegmentedSlice | None = None,
 ) -> list[ClassRow]:
     """Score what a network saw of one case against its masks, on the scan's own grid.
 
@@ -124,6 +135,7 @@ def score_segmented(
         classes: All classes, in order.
         tolerance_mm: Of the surface Dice.
         case_id: Goes into the rows.
+        seen: Keeps its slice of the annotated classes; None where none is wanted.
 
     Returns:
         A row a class; a class that the case does not annotate has no number.
@@ -141,6 +153,11 @@ def score_segmented(
                 if value < len(lookup):
                     lookup[value] = index + 1
             reference = lookup[masks.layers[0]]
+        if seen is not None:
+            plane = seen.plane(own)
+            for index, name in enumerate(classes):
+                if name in annotated:
+                    seen.keep(name, plane == index + 1)
         numbers = {name: index + 1 for index, name in enumerate(classes)}
         return score_case(
             own, reference, numbers, spacing_mm, annotated, tolerance_mm, case_id=case_id
@@ -156,6 +173,8 @@ def score_segmented(
         truth = masks.mask(name)
         if masks.ignored is not None:
             mask, truth = mask & ~masks.ignored, truth & ~masks.ignored
+        if seen is not None:
+            seen.keep(name, seen.plane(mask))
         scores = score_masks(mask, truth, spacing_mm, tolerance_mm=tolerance_mm)
         rows.append(ClassRow(case_id, name, scores, float(tolerance_mm), "area"))
     return rows

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, Shaped
 
 from voxgraft.datasets import Masks
 from voxgraft.errors import RunError
@@ -46,11 +46,15 @@ class SegmentedSlice:
     masks: dict[str, Bool[np.ndarray, "h w"]] = field(default_factory=dict, repr=False)
     """Structure to its voxels, for structures that have some; axes in the volume's order."""
 
-    def keep(self, name: str, mask: Bool[np.ndarray, "d h w"]) -> None:
-        """Keep what of a structure lies in the slice."""
-        own: Bool[np.ndarray, "h w"] = np.take(mask, self.index, self.axis)
-        if own.any():
-            self.masks[name] = own
+    def plane(self, volume: Shaped[np.ndarray, "d h w"]) -> Shaped[np.ndarray, "h w"]:
+        """Return what of a volume lies in the slice."""
+        plane: Shaped[np.ndarray, "h w"] = np.take(volume, self.index, self.axis)
+        return plane
+
+    def keep(self, name: str, mask: Bool[np.ndarray, "h w"]) -> None:
+        """Keep the voxels of a structure, if there are any."""
+        if mask.any():
+            self.masks[name] = mask
 
 
 def axial_axis(affine: Affine) -> int:
