@@ -120,3 +120,18 @@ def test_scans_with_masks(voxgraft: Verb, tmp_path: Path) -> None:
     code, _, told = voxgraft("data", "import", "msd", tmp_path / "d", "--out", out)
     assert code == 2
     assert "dataset.json: no such file. Give the folder that holds it" in told
+
+
+def test_all_imports_of_masks_take_what_they_share() -> None:
+    import inspect
+
+    from voxgraft.cli.data_masks import VERBS
+
+    shared = ["name_map", "patient_pattern", "patients", "leave_out_faulty"]
+    own = {"nnunet": ["channel"], "flare": ["year"], "masks": ["images", "masks", "labels"]}
+    assert len(VERBS) == 7
+    for name, verb in VERBS.items():
+        assert list(inspect.signature(verb).parameters) == [
+            "root", "out", *own.get(name, []), *shared
+        ]  # fmt: skip
+        assert verb.__doc__
