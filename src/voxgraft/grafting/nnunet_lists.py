@@ -11,6 +11,7 @@ from torch import Tensor
 from voxgraft.errors import GraftError
 from voxgraft.grafting.plan import How, Plan
 from voxgraft.models import Encoder
+from voxgraft.models.volumetric.nnunet import NnUNetEncoder
 from voxgraft.types import Json
 from voxgraft.weights.convert import Rename
 from voxgraft.weights.layouts import KEY_LAYOUTS
@@ -118,9 +119,7 @@ _UNSEEN = (
 
 def _steps(encoder: Encoder) -> list[object]:
     """Return the stride at the start of each stage of an encoder."""
-    totals = encoder.declaration.strides
-    before = ((1, 1, 1), *totals[:-1])
-    return [
-        [whole // part for whole, part in zip(total, last, strict=True)]
-        for total, last in zip(totals, before, strict=True)
-    ]
+    if isinstance(encoder, NnUNetEncoder):
+        # Along the axes of the training, as the kernels are.
+        return [list(stride) for stride in encoder.plan.strides]
+    return []

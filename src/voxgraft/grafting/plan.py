@@ -223,7 +223,8 @@ def _axes_notes(source: Source, encoder: Encoder) -> list[str]:
     """Say from which side the network sees a body, where its weights saw it from another."""
     trained = source.input.axes
     if trained is None:
-        return []
+        why = source.input.axes_evidence
+        return [f"to where the axes ran in training is {why}"] if why else []
     own = encoder.axes if isinstance(encoder, Oriented) else AXES
     if own == trained:
         turned = f"each volume is turned to the axes of the training, {trained}, and maps back"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from jaxtyping import Float
 from torch import Tensor
 
 from voxgraft.errors import ModelError
+from voxgraft.models.declaration import Declaration
 from voxgraft.models.encoder import Encoder
+from voxgraft.types import Size3
 
 AXES = "SAR"
 """Directions in which depth, height and width run here: superior, anterior, right."""
@@ -33,12 +37,14 @@ class Oriented(Encoder):
     """An encoder that turns each volume as its weights were trained to see it.
 
     A volume is turned on the way in, and each map is turned back: outside, depth, height and width
-    run as everywhere here. The network must treat its three axes alike (kernels, strides and
-    windows as deep as high as wide). Stands before another encoder among the bases of a class; or
-    the class turns in its own ``forward_stages``.
+    run as everywhere here, and so do the strides and sizes that the encoder declares. Its windows
+    and tables of positions must be as deep as high as wide. Stands before another encoder among
+    the bases of a class; or the class turns in its own ``forward_stages``.
     """
 
     axes: str = AXES
+    _in_training: Declaration | None = None
+    """What the network is along the axes of the training."""
 
     def set_axes(self, axes: str) -> None:
         """Say how the axes of the training ran, first to third.
@@ -47,7 +53,17 @@ class Oriented(Encoder):
             ModelError: If it is no orientation.
         """
         check_axes(axes)
+        self._in_training = self._in_training or self.declaration
+        own, same = self._in_training, [_place(letter) for letter in axes] == [0, 1, 2]
+        most = max(own.min_size)
         self.axes = axes
+        self.declaration = replace(
+            own,
+            strides=tuple(_outside(triple, axes) for triple in own.strides),
+            # It holds for the volume as it comes and as it is turned.
+            min_size=own.min_size if same else (most, most, most),
+            preferred_size=_outside(own.preferred_size, axes),
+        )
 
     def forward_features(self, x: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b f e i j"]:
         """Return the final feature map.
@@ -80,6 +96,13 @@ class Oriented(Encoder):
         x = x.flip(flips) if flips else x
         places = [_place(letter) for letter in self.axes]
         return x.permute(0, 1, *(places.index(axis) + 2 for axis in range(3)))
+
+
+def _outside(triple: Size3, axes: str) -> Size3:
+    """Return sizes along the axes here, of those along the axes of the training."""
+    places = [_place(letter) for letter in axes]
+    depth, height, width = (triple[places.index(axis)] for axis in range(3))
+    return depth, height, width
 
 
 def _place(letter: str) -> int:

@@ -93,6 +93,8 @@ class InputContract:
     axes: str | None = None
     """Where the first, second and third axis of the volumes ran to in training: ``"RAS"`` (right,
     anterior, superior) or ``"SPL"``, say. Here it is ``"SAR"``. None where it is not known."""
+    axes_evidence: str = ""
+    """What that is known from; or, where it is not known, why."""
 
     def __post_init__(self) -> None:
         upright = "".join(sorted(_UPRIGHT.get(letter, "?") for letter in self.axes or "SAR"))

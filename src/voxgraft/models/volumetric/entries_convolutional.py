@@ -36,7 +36,7 @@ _STUNET = {
     "h": (3, (96, 192, 384, 768, 1536, 1536)),
 }
 
-_PLAN_OPTIONS = frozenset({"features", "blocks", "kernels", "strides", "seed"})
+_PLAN_OPTIONS = frozenset({"axes", "features", "blocks", "kernels", "strides", "seed"})
 
 
 def _medicalnet(layers: int) -> ModelEntry:
@@ -47,7 +47,7 @@ def _medicalnet(layers: int) -> ModelEntry:
         f"{shortcut}, last stages dilated",
         family="medicalnet",
         build=partial(build_medicalnet, block, blocks, shortcut=shortcut),
-        options=frozenset({"shortcut", "dilated", "seed"}),
+        options=frozenset({"axes", "shortcut", "dilated", "seed"}),
         native="volume",
         reference="MedicalNet models.resnet.ResNet",
     )
@@ -76,6 +76,7 @@ def _stunet(size: str) -> ModelEntry:
         f"{widths[0]} to {widths[-1]} channels",
         family="stunet",
         build=partial(build_stunet, widths, blocks),
+        options=frozenset({"axes", "seed"}),
         native="volume",
         reference="STU-Net nnunet.network_architecture.STUNet",
     )
@@ -88,6 +89,7 @@ ENTRIES: tuple[ModelEntry, ...] = (
         description="image encoder of Merlin: ResNet-152 inflated to kernels three slices deep",
         family="merlin",
         build=build_merlin,
+        options=frozenset({"axes", "seed"}),
         native="volume",
         reference="merlin.models.i3res.I3ResNet",
     ),

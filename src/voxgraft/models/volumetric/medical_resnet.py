@@ -14,6 +14,7 @@ from voxgraft.models.declaration import Declaration
 from voxgraft.models.depth import check_choice
 from voxgraft.models.initialization import initialize_convolutions, kaiming_fan_out, seeded
 from voxgraft.models.layers.pooling import GlobalPool3d
+from voxgraft.models.orientation import AXES, Oriented
 from voxgraft.models.sequential import SequentialEncoder
 from voxgraft.models.twin import check_options, preferred_size
 from voxgraft.types import Size3
@@ -140,7 +141,7 @@ class Plan:
     """How many times wider than usual all maps are."""
 
 
-class MedicalResNet(SequentialEncoder):
+class MedicalResNet(Oriented, SequentialEncoder):
     """A 3D ResNet with a max pooling that also reduces the depth.
 
     Its five stages end after the first convolution and after each ``layer``.
@@ -202,6 +203,7 @@ def build_medicalnet(
     in_channels: int = 1,
     shortcut: str = "B",
     dilated: bool = True,
+    axes: str = AXES,
     seed: int | None = None,
 ) -> MedicalResNet:
     """Build a ResNet of MedicalNet with random weights.
@@ -215,6 +217,8 @@ def build_medicalnet(
         dilated: Whether the last two stages keep the reduction of 8 and widen their kernels
             (dilation 2 and 4), as the weights were trained; else they reduce to 16 and 32, which
             needs less memory and is how MONAI runs the same weights.
+        axes: Directions to which the axes of the volumes ran in training ("RAS"); each volume is
+            turned to them.
         seed: Seed of the random weights; None draws from PyTorch's global generator.
 
     Raises:
@@ -241,11 +245,17 @@ def build_medicalnet(
         head="conv_seg",
         reference="MedicalNet models.resnet.ResNet",
     )
-    return _build(plan, in_channels, seed)
+    network = _build(plan, in_channels, seed)
+    network.set_axes(axes)
+    return network
 
 
 def build_merlin(
-    blocks: Blocks = (3, 8, 36, 3), *, in_channels: int = 1, seed: int | None = None
+    blocks: Blocks = (3, 8, 36, 3),
+    *,
+    in_channels: int = 1,
+    axes: str = AXES,
+    seed: int | None = None,
 ) -> MedicalResNet:
     """Build the image encoder of Merlin, an inflated ResNet, with random weights.
 
@@ -255,6 +265,8 @@ def build_merlin(
     Args:
         blocks: Number of bottlenecks in each of the four stages.
         in_channels: Channels of the volumes.
+        axes: Directions to which the axes of the volumes ran in training ("RAS"); each volume is
+            turned to them.
         seed: Seed of the random weights; None draws from PyTorch's global generator.
 
     Raises:
@@ -276,7 +288,9 @@ def build_merlin(
         head="classifier",
         reference="merlin.models.i3res.I3ResNet",
     )
-    return _build(plan, in_channels, seed)
+    network = _build(plan, in_channels, seed)
+    network.set_axes(axes)
+    return network
 
 
 def build_fmcib(

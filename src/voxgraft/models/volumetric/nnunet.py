@@ -12,6 +12,7 @@ from torch.nn import functional
 from voxgraft.models.declaration import Declaration
 from voxgraft.models.initialization import Convolution, initialize_convolutions, seeded
 from voxgraft.models.layers.pooling import GlobalPool3d
+from voxgraft.models.orientation import AXES, Oriented
 from voxgraft.models.sequential import SequentialEncoder
 from voxgraft.models.twin import check_options, preferred_size
 from voxgraft.models.volumetric.nnunet_plan import NnUNetPlan
@@ -129,7 +130,7 @@ class ResidualStack(nn.Module):
         return out
 
 
-class NnUNetEncoder(SequentialEncoder):
+class NnUNetEncoder(Oriented, SequentialEncoder):
     """The contracting path of an nnU-Net, with a mean at its end.
 
     Tensors are named as in ``encoder`` of the original, each once. Inputs need not be multiples of
@@ -199,6 +200,7 @@ def build_nnunet(
     blocks: object = None,
     kernels: object = None,
     strides: object = None,
+    axes: str = AXES,
     seed: int | None = None,
 ) -> NnUNetEncoder:
     """Build the encoder of an nnU-Net with random weights.
@@ -215,6 +217,8 @@ def build_nnunet(
             ``n_blocks_per_stage``).
         kernels: Kernel of each stage (``kernel_sizes``), (depth, height, width), odd.
         strides: Stride at the start of each stage (``strides``), (depth, height, width).
+        axes: Directions to which the axes of the volumes ran in training ("RAS"); each volume is
+            turned to them. The lists are along these axes.
         seed: Seed of the random weights; None draws from PyTorch's global generator.
 
     Raises:
@@ -228,4 +232,5 @@ def build_nnunet(
     for module in network.modules():
         if isinstance(module, BasicBlockD):
             nn.init.zeros_(module.conv2.norm.weight)
+    network.set_axes(axes)
     return network

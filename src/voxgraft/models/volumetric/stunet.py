@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from voxgraft.models.declaration import Declaration
 from voxgraft.models.initialization import initialize_convolutions, seeded
 from voxgraft.models.layers.pooling import GlobalPool3d
+from voxgraft.models.orientation import AXES, Oriented
 from voxgraft.models.sequential import SequentialEncoder
 from voxgraft.models.twin import check_options, preferred_size
 from voxgraft.models.volumetric.nnunet import leaky_kaiming
@@ -37,7 +38,7 @@ class BasicResBlock(nn.Module):
         return out
 
 
-class STUNetEncoder(SequentialEncoder):
+class STUNetEncoder(Oriented, SequentialEncoder):
     """The contracting path of STU-Net (``conv_blocks_context``), with a mean at its end.
 
     Inputs need not be multiples of 32: maps are rounded up.
@@ -83,7 +84,12 @@ class STUNetEncoder(SequentialEncoder):
 
 
 def build_stunet(
-    widths: tuple[int, ...], blocks: int, *, in_channels: int = 1, seed: int | None = None
+    widths: tuple[int, ...],
+    blocks: int,
+    *,
+    in_channels: int = 1,
+    axes: str = AXES,
+    seed: int | None = None,
 ) -> STUNetEncoder:
     """Build the encoder of a STU-Net with random weights.
 
@@ -91,6 +97,8 @@ def build_stunet(
         widths: Channels of each of the six stages.
         blocks: Number of blocks in each.
         in_channels: Channels of the volumes.
+        axes: Directions to which the axes of the volumes ran in training ("RAS"); each volume is
+            turned to them.
         seed: Seed of the random weights; None draws from PyTorch's global generator.
 
     Raises:
@@ -100,4 +108,5 @@ def build_stunet(
     with seeded(seed):
         network = STUNetEncoder(widths, blocks, in_channels=in_channels)
         initialize_convolutions(network, leaky_kaiming)
+    network.set_axes(axes)
     return network

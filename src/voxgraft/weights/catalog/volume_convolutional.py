@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from voxgraft.weights.source import BroughtFile, HubFile, InputContract, Source, WebFile
 
-_Z_SCORE = InputContract(channels=1, mean=(0.0,), sd=(1.0,), value_range=(-2.0, 2.0), z_score=True)
+_Z_SCORE = InputContract(
+    channels=1,
+    mean=(0.0,),
+    sd=(1.0,),
+    value_range=(-2.0, 2.0),
+    z_score=True,
+    axes_evidence="not known: the authors had put the depth first and the width last in files of "
+    "many data sets, and turned none (MedicalNet datasets/brains18.py)",
+)
 
 _MEDICALNET_PARAMETERS = {
     10: 14_355_520,
@@ -60,6 +68,9 @@ def _merlin(tag: str, filename: str, parameters: int, head_parameters: int) -> S
             window_hu=(-1000.0, 1000.0),
             size=(160, 224, 224),
             spacing_mm=(3.0, 1.5, 1.5),
+            axes="SRA",
+            axes_evidence="scans were turned to RAS, and the last axis was put first (merlin "
+            "data/monai_transforms.py, models/i3res.py)",
         ),
         architecture="merlin_resnet152_3d",
         key_layout="merlin",
@@ -70,8 +81,7 @@ def _merlin(tag: str, filename: str, parameters: int, head_parameters: int) -> S
         trained_on=("ImageNet-1k", "Merlin Abdominal CT"),
         note=(
             "abdominal CT, repeated in three channels, with diagnosis codes and reports; the "
-            "parameters are those of the image network. Its rows ran from left to right and its "
-            "columns from posterior to anterior: transposed against (height, width)"
+            "parameters are those of the image network"
         ),
     )
 

@@ -4,6 +4,22 @@ from __future__ import annotations
 
 from voxgraft.weights.source import BroughtFile, HubFile, InputContract, Source
 
+_FILES_ORDER = (
+    "not known: scans of many sources, each read in its file's own order, the last axis first "
+    "(nnssl imageio/simpleitk_reader_writer.py)"
+)
+_REORIENTED = (
+    "dataset.json of the training names nnU-Net's reader that turns scans to RAS and reads them "
+    "from the last axis (TotalSegmentator resources/convert_dataset_to_nnunet.py, nnU-Net "
+    "imageio/nibabel_reader_writer.py); equal spacings are not transposed"
+)
+_STUNET_ORDER = (
+    "scans were read in their files' own order, the last axis first (nnU-Net 1 "
+    "preprocessing/cropping.py), and the files of TotalSegmentator run to RAS: concluded from its "
+    "own program, which turns scans to RAS for networks trained on the same files "
+    "(TotalSegmentator nnunet.py)"
+)
+
 
 def _nnunet_heads(stages: int) -> tuple[str, ...]:
     """Name the layers that give the classes: one for each level of the decoder, finest last."""
@@ -63,6 +79,7 @@ def _openmind(method: str) -> Source:
             value_range=(-2.0, 2.0),
             z_score=True,
             spacing_mm=(1.0, 1.0, 1.0),
+            axes_evidence=_FILES_ORDER,
         ),
         architecture="nnunet_resenc_3d",
         key_layout="nnunet",
@@ -126,6 +143,8 @@ def _totalsegmentator(task: int) -> Source:
             value_range=(-2.0, 2.0),
             size=(112, 112, 128) if coarse else (128, 128, 128),
             spacing_mm=(spacing, spacing, spacing),
+            axes="SAR",
+            axes_evidence=_REORIENTED,
         ),
         architecture="nnunet_5_stages_3d" if coarse else "nnunet_3d",
         key_layout="nnunet",
@@ -169,6 +188,8 @@ def _other_totalsegmentator(task: int) -> Source:
             sd=(1.0,),
             value_range=(-2.0, 2.0),
             spacing_mm=(spacing, spacing, spacing),
+            axes="SAR",
+            axes_evidence=_REORIENTED,
         ),
         architecture="nnunet_3d",
         key_layout="nnunet",
@@ -210,6 +231,8 @@ def _stunet(size: str) -> Source:
             value_range=(-2.0, 2.0),
             size=(128, 128, 128),
             spacing_mm=(1.5, 1.5, 1.5),
+            axes="SAR",
+            axes_evidence=_STUNET_ORDER,
         ),
         architecture=f"stunet_{size}_3d",
         key_layout="stunet",
