@@ -50,16 +50,27 @@ def sources_used(study: Study, name: str) -> tuple[str, ...]:
 
 
 def input_audit(grafts: Json) -> list[str]:
-    """Return where the volumes are not what the weights of a start were trained on.
+    """Return where the volumes are not what the weights of starts were trained on.
 
     Args:
         grafts: GraftReports by ``model__start``, None from scratch.
+
+    Returns:
+        One sentence for each finding, with all starts and networks that it is of.
     """
-    lines = []
+    wheres: dict[str, dict[str, list[str]]] = {}
     for key, report in grafts.items():
-        if report is None:
-            continue
         model, _, start = key.partition("__")
-        found = [str(note) for note in report.get("notes", ()) if str(note).startswith(NOTE)]
-        lines += [f"{start} on {model}: {note}" for note in found]
-    return list(dict.fromkeys(lines))
+        start = start.replace("__before_", ", before ")
+        for note in () if report is None else report.get("notes", ()):
+            if str(note).startswith(NOTE):
+                starts = wheres.setdefault(str(note), {}).setdefault(model, [])
+                starts += [start] if start not in starts else []
+    return [
+        f"{'; '.join(f'{_listed(starts)} on {model}' for model, starts in found.items())}: {note}"
+        for note, found in wheres.items()
+    ]
+
+
+def _listed(starts: list[str]) -> str:
+    return " and ".join(starts)

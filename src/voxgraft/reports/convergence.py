@@ -146,7 +146,8 @@ def reached_text(row: Reached) -> str:
 
 def _step_text(row: Reached) -> str:
     at_first = row.steps is not None and row.steps == row.first_evaluation
-    return f"{'at most ' if at_first else ''}{count(row.steps)} steps"
+    steps = ABSENT if row.steps is None else plural(round(row.steps), "step")
+    return f"{'at most ' if at_first else ''}{steps}"
 
 
 def convergence_table(comparison: Comparison) -> Table:
@@ -165,7 +166,7 @@ def convergence_table(comparison: Comparison) -> Table:
                 cells(
                     row.start,
                     number(row.goal, decimals),
-                    ABSENT if row.steps is None else _step_text(row).removesuffix(" steps"),
+                    _step_text(row).rpartition(" ")[0] or ABSENT,
                     _between(row),
                     f"{count(row.reached)} of {count(row.runs)}",
                     hours_text(row.hours),

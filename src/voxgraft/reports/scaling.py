@@ -143,7 +143,7 @@ def scaling_table(comparison: Comparison) -> Table:
                 seen += f", {count(point.cases)} cases" if point.cases != point.patients else ""
             rows.append(
                 cells(
-                    "nothing" if row.reference is point and point.patients is None else seen,
+                    "none" if row.reference is point else seen,
                     point.start,
                     estimate_text(point, decimals),
                     count(point.n_seeds),
@@ -161,7 +161,7 @@ def scaling_table(comparison: Comparison) -> Table:
                 }
                 | point.model_dump(exclude={"patients", "cases"})
             )
-        if row.gain is not None and row.gain.estimate is not None:
+        if row.gain is not None and row.gain.estimate is not None and row.points:
             first, last = row.points[0], row.points[-1]
             notes.append(
                 f"{where}, N = {row.train_size:,}: {count(last.patients)} against "
