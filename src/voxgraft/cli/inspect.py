@@ -1,4 +1,4 @@
-"""``voxgraft inspect``: what a checkpoint holds."""
+"""``voxgraft inspect``: what a checkpoint holds, or a training, a comparison, a scan, a table."""
 
 from __future__ import annotations
 
@@ -7,19 +7,35 @@ from typing import Any
 
 import typer
 
+from voxgraft.cli.inspect_run import Found
 from voxgraft.cli.output import JSON_OPTION, emit_json, emit_table, say
+from voxgraft.errors import UsageError
 
 
 def inspect(
-    file: Path = typer.Argument(..., metavar="FILE", help="A checkpoint."),
+    path: Path = typer.Argument(
+        ...,
+        metavar="PATH",
+        help="A checkpoint; the folder of a training or a comparison; a scan or table.",
+    ),
     tensors: bool = typer.Option(False, "--tensors", help="List every tensor."),
     key: str | None = typer.Option(None, help="Key of the network in the file, if several."),
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Say what a checkpoint holds: layout, tensors, likely architecture."""
+    """Say what a checkpoint holds: layout, tensors, likely architecture; or what else a path is."""
+    from voxgraft.cli.inspect_path import checkpoint_in, inspect_path
     from voxgraft.grafting import inspect_file
 
-    found = inspect_file(file, key=key)
+    other = inspect_path(path)
+    if other is not None:
+        if tensors or key is not None:
+            raise UsageError(
+                f"--tensors and --key are for checkpoints, and {path} is "
+                f"{other.facts['kind']}. Give the file of its weights."
+            )
+        _tell(other, as_json=as_json)
+        return
+    found = inspect_file(checkpoint_in(path) or path, key=key)
     if as_json:
         emit_json(found if tensors else {k: v for k, v in found.items() if k != "entries"})
         return
@@ -46,6 +62,19 @@ def inspect(
             ["tensor", "shape", "dtype"],
             [[entry["name"], entry["shape"], entry["dtype"]] for entry in entries],
         )
+
+
+def _tell(found: Found, *, as_json: bool) -> None:
+    if as_json:
+        emit_json(found.to_dict())
+        return
+    emit_table(["what", "found"], [[key, _words(value)] for key, value in found.facts.items()])
+    for _, columns, rows in found.tables:
+        say("")
+        shown = [[f"{x:.4f}" if isinstance(x, float) else x for x in row] for row in rows]
+        emit_table(columns, shown)
+    if found.hint:
+        say(found.hint)
 
 
 def _names(item: dict[str, Any]) -> str:
