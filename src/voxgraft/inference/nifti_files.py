@@ -45,7 +45,7 @@ def write_on_scan(
     Of a scan that is NIfTI itself, all fields that say where it lies are taken as they are (sform
     and qform with their codes, voxel sizes, unit): programs disagree on which of them counts, and
     so each sees both files at one place. Else sform and, where axes stand at right angles, qform
-    have the code of scanner coordinates.
+    have the code of scanner coordinates. Of a NIfTI-2 scan the file is NIfTI-2, in its precision.
 
     Args:
         path: File to write; it is not written atomically.
@@ -59,10 +59,10 @@ def write_on_scan(
         name: Name of the intent; 15 characters are kept.
     """
     matrix = affine.to_xyz()
-    kind = _nib.Nifti1Image if max(shape) <= np.iinfo(np.int16).max else _nib.Nifti2Image
-    empty = np.broadcast_to(np.zeros((), dtype), shape[::-1])
-    header = kind(empty, matrix, dtype=dtype).header
     own = None if like is None else _place_of(like, shape, affine)
+    second = max(shape) > np.iinfo(np.int16).max or isinstance(own, _nib.Nifti2Header)
+    empty = np.broadcast_to(np.zeros((), dtype), shape[::-1])
+    header = (_nib.Nifti2Image if second else _nib.Nifti1Image)(empty, matrix, dtype=dtype).header
     if own is None:
         header.set_xyzt_units("mm")
         header.set_sform(matrix, code=_SCANNER)
