@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from voxgraft.datasets import Table
     from voxgraft.inference.scoring import LesionQuestion, SegmentationEvaluation
 
-_SHOWN = ("dice", "surface_dice", "hausdorff95_mm", "volume_error")
+_SHOWN = {
+    "dice": "dice",
+    "surface_dice": "surface_dice",
+    "hausdorff95_mm": "hd95_mm",
+    "volume_error": "volume_error",
+}
+"""Metrics that are printed, and their columns."""
+_COUNTS = {"cases": "n_cases", "patients": "n_patients", "present": "n_present"}
 _RULES = ("any", "iou", "pancreas")
 _NOTES = 12
 
@@ -166,20 +173,28 @@ def _print_scores(found: SegmentationEvaluation) -> None:
     sites = list(dict.fromkeys(metrics["site"]))
     order = [(ALL_SITES, name) for name in (*found.about["classes"], ALL_CLASSES)]
     order += [(site, ALL_CLASSES) for site in sites if site != ALL_SITES]
-    lines = []
+    found_rows = []
     for site, name in order:
         own = metrics[(metrics["site"] == site) & (metrics["class"] == name)]
-        by_name = own.set_index("metric").to_dict(orient="index")
-        first = by_name["dice"]
-        cells = [_shown(by_name[metric]) for metric in _SHOWN]
-        counts = [first["n_cases"], first["n_patients"], first["n_present"]]
-        lines.append([*([site] if len(sites) > 1 else []), name, *counts, *cells])
+        found_rows.append((site, name, own.set_index("metric").to_dict(orient="index")))
+    counts = dict(_COUNTS)
+    if all(row["dice"]["n_present"] == row["dice"]["n_cases"] for *_, row in found_rows):
+        del counts["present"]
+    lines = [
+        [
+            *([site] if len(sites) > 1 else []),
+            name,
+            *(row["dice"][key] for key in counts.values()),
+            *(_shown(row[metric]) for metric in _SHOWN),
+        ]
+        for site, name, row in found_rows
+    ]
     say("")
     say(
         f"mean [95% interval over patients]; surface Dice within "
         f"{found.about['tolerance_mm']:g} mm; volume error relative, without its sign"
     )
-    columns = ["class", "cases", "patients", "present", *_SHOWN]
+    columns = ["class", *counts, *_SHOWN.values()]
     emit_table([*(["site"] if len(sites) > 1 else []), *columns], lines)
     undefined = _undefined(metrics[metrics["site"] == ALL_SITES])
     if undefined:
@@ -207,7 +222,8 @@ def _undefined(metrics: pd.DataFrame) -> list[str]:
 def _print_lesions(found: SegmentationEvaluation) -> None:
     frame = found.lesion_metrics
     several = frame["site"].nunique() > 1
-    columns = ["class", "scans", "lesions", "found", "ignored"]
+    columns = ["class", "scans", "lesions", "found"]
+    columns += ["ignored"] if frame["ignored"].any() else []
     lines = [
         [
             *([row["site"]] if several else []),
@@ -219,7 +235,7 @@ def _print_lesions(found: SegmentationEvaluation) -> None:
         ]
         for row in frame.to_dict(orient="records")
     ]
-    rates = ["sensitivity", "false_positives_per_scan", "precision", "f1"]
+    rates = ["sensitivity", "fp_per_scan", "precision", "f1"]
     emit_table([*(["site"] if several else []), *columns, *rates], lines)
 
 
@@ -228,16 +244,19 @@ def _print_patients(found: SegmentationEvaluation) -> None:
     several = frame["site"].nunique() > 1
     columns = ["judged_for", "patients", "positive"]
     rates = ["sensitivity", "specificity", "auroc"]
+    told = bool((frame["reason"] != "").any())
     lines = [
         [
             *([row["site"]] if several else []),
             *(row[name] for name in columns),
             *(_with_ends(row, name) for name in rates),
-            row["reason"],
+            *([row["reason"]] if told else []),
         ]
         for row in frame.to_dict(orient="records")
     ]
-    emit_table([*(["site"] if several else []), *columns, *rates, "note"], lines)
+    emit_table(
+        [*(["site"] if several else []), *columns, *rates, *(["note"] if told else [])], lines
+    )
 
 
 def _shown(row: Mapping[Any, Any]) -> str:
@@ -251,12 +270,11 @@ def _with_ends(row: Mapping[Any, Any], name: str) -> str:
 def _text(value: float, low: float, high: float) -> str:
     if math.isnan(value):
         return "-"
-    return (
-        _number(value) if math.isnan(low) else f"{_number(value)} [{_number(low)}, {_number(high)}]"
-    )
+    ends = "" if math.isnan(low) else f" [{_number(low, 2)},{_number(high, 2)}]"
+    return f"{_number(value)}{ends}"
 
 
-def _number(value: float) -> str:
+def _number(value: float, decimals: int = 3) -> str:
     if math.isnan(value):
         return "-"
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+    return f"{value:.{decimals}f}" if abs(value) < 10 else f"{value:.1f}"

@@ -9,6 +9,7 @@ import pytest
 from voxgraft.datasets import Masks
 from voxgraft.errors import InferenceError
 from voxgraft.inference import SegmentedScan
+from voxgraft.inference.probabilities import FULL
 from voxgraft.inference.scoring import PANCREAS, LesionQuestion, evaluate_predictions
 from voxgraft.inference.scoring.lesion_summary import (
     patients_of,
@@ -130,7 +131,7 @@ def pancreas():
     reference = np.zeros_like(labels)
     reference[5:9, 5:9, 10:13] = 2
     rng = np.random.default_rng(1)
-    maps = {name: rng.random(labels.shape).astype(np.float16) for name in TUMORS}
+    maps = {name: rng.integers(0, FULL + 1, labels.shape, np.uint16) for name in TUMORS}
     return labels, reference, maps
 
 
@@ -147,7 +148,7 @@ def test_the_pancreas_preset_is_the_metrics_own(pancreas) -> None:
         wanted = judge_scan(
             labels,
             reference,
-            {name: maps[name].astype(np.float32) for name in judged_for},
+            {name: (maps[name] / FULL).astype(np.float32) for name in judged_for},
             classes,
             patient_id="p",
             judged=judged_for,

@@ -13,7 +13,7 @@ from voxgraft.errors import InferenceError
 from voxgraft.files import content_key, file_sha256
 from voxgraft.inference.scoring.class_names import match_names
 from voxgraft.inference.scoring.predicted import Predicted, left_out
-from voxgraft.inference.scoring.probabilities import segment_with_probabilities
+from voxgraft.inference.scoring.probabilities import segment_and_keep
 from voxgraft.inference.segment import segment_scan
 from voxgraft.inference.segmented import SegmentedScan, pack_masks
 from voxgraft.runs import TrainedSegmentation
@@ -78,7 +78,7 @@ class RunPredictions:
         path = self._table.image_path(case_id)
         places = [self._place[name] for name in self._kept]
         if places:
-            found, seen = segment_with_probabilities(self._run, path, places)
+            found, seen = segment_and_keep(self._run, path, places)
             probabilities = seen.named(self._kept)
         else:
             found, probabilities = segment_scan(self._run, path), None
