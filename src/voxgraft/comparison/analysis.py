@@ -107,7 +107,7 @@ def analyze(
         "convergence": convergence(study, evidence, folder),
         "networks": over_networks(study, evidence, metric),
         "published": published_table(study),
-        "trials": [row for row in choices.values() if row["grid"]],
+        "trials": [row for row in choices.values() if len(row["grid"]) > 1],
         "examples": example_rows(study, evidence, prepared, metric, folder),
         "contours": contour_rows(study, evidence, table, folder),
         "cost": cost_rows(study, evidence, choices),

@@ -155,7 +155,7 @@ def convergence_table(comparison: Comparison) -> Table:
     found = comparison.convergence
     decimals = decimals_for([row.goal for row in found.reached])
     several = len(comparison.model_names) > 1
-    hours = unit(comparison).partition(" (")[0]
+    hours = unit(comparison).partition(" of ")[0]
     header = ["Start", "Goal", "Steps", "Between", "Single runs", f"{hours} a run", "In words"]
     rows = []
     for model in dict.fromkeys(row.model for row in found.reached):

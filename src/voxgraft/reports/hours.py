@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from voxgraft.reports.comparison import Comparison
 from voxgraft.reports.tables import Cell, Table, cells, heading
-from voxgraft.reports.wording import ABSENT, count, number
+from voxgraft.reports.wording import ABSENT, count, number, plural
 
 
 def hours_text(hours: float | None) -> str:
@@ -17,12 +17,13 @@ def hours_text(hours: float | None) -> str:
 
 
 def unit(comparison: Comparison) -> str:
-    """Return what an hour is of: ``GPU-hours``, or ``hours of a CPU with 2 threads``."""
+    """Return what an hour is of: ``GPU-hours``, or of a CPU's process with its threads."""
     found = comparison.device_hours
     if found.kind != "CPU":
         return f"{found.kind or 'device'}-hours"
-    threads = "" if found.threads is None else f" with {count(found.threads)} threads"
-    return f"CPU-hours (of a process{threads})" if threads else "CPU-hours"
+    if found.threads is None:
+        return "CPU-hours"
+    return f"CPU-hours of a process with {plural(found.threads, 'thread')}"
 
 
 def hours_table(comparison: Comparison) -> Table:
@@ -67,7 +68,7 @@ def hours_table(comparison: Comparison) -> Table:
         "count each on its own. What published weights took before they were published is not "
         "known here."
     )
-    where = f" on {found.device}" if found.device else ""
+    where = f" on {found.device}" if found.device and found.kind != "CPU" else ""
     return Table(
         name="device-hours",
         caption=f"{unit(comparison)[0].upper()}{unit(comparison)[1:]}{where}: the trainings of "
