@@ -12,7 +12,6 @@ from torch.nn import BCEWithLogitsLoss
 from voxgraft.datasets.target import Target
 from voxgraft.tasks.segmentation import build_segmentation_task
 from voxgraft.tasks.segmentation.levels import coarser_labels
-from voxgraft.tasks.segmentation.terms import soft_dice
 
 LOSSES = ("dice_ce", "dice_focal", "dice_ce_hausdorff")
 FORMS = pytest.mark.parametrize("overlapping", [False, True])
@@ -97,12 +96,13 @@ def test_layers_that_overlap_without_a_sigmoid_each_give_the_first_structure():
 
 
 def test_dice_of_an_absent_class_is_monais_smoothed_by_the_crops_voxels():
-    probabilities = torch.sigmoid(draw((2, 3, *SIZE)))
-    masks = torch.zeros(2, 3, *SIZE, dtype=torch.bool)
+    logits, masks = draw((2, 3, *SIZE)), torch.zeros(2, 3, *SIZE)
     voxels = float(masks[0, 0].numel())
-    other = DiceLoss(smooth_nr=voxels, smooth_dr=voxels, reduction="none")
-    expected = other(probabilities, masks.float()).flatten(1)
-    torch.testing.assert_close(soft_dice(probabilities, masks), expected)
+    other = DiceLoss(smooth_nr=voxels, smooth_dr=voxels, sigmoid=True)
+    expected = other(logits, masks) + BCEWithLogitsLoss()(logits, masks)
+    labels = torch.zeros(2, 1, *SIZE, dtype=torch.int16)
+    found = task(overlapping=True).loss(logits, labels, torch.ones(2, 3))
+    torch.testing.assert_close(found, expected)
 
 
 @FORMS

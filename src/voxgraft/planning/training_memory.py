@@ -20,8 +20,10 @@ from voxgraft.tasks.segmentation import SegmentationLoss
 from voxgraft.tasks.segmentation.loss import crop_loss
 from voxgraft.types import Size3
 
-_LOSS_EDGE = 16
-"""Edge of the crop on which the loss is measured, in voxels."""
+_LOSS_PLANE = 32
+"""Edge of the planes on which the loss is measured, in voxels."""
+_LOSS_VALUES = (2**19, 2**20)
+"""Values of the two crops on which it is measured: several times what it looks at together."""
 _DEEPER = 8 / 7
 """What coarser maps add to the finest one, each having half of the voxels along each axis."""
 
@@ -73,9 +75,10 @@ class TrainingMemory:
     A step (forward, backward, in mixed precision or with gradient checkpointing) is run by
     PyTorch's fake tensors, which have shapes and no numbers: each storage counts from its birth to
     its end, so that what autograd keeps, gradients and passing maps are all in the peak. The loss
-    is measured with real numbers on a small crop, and grows with the voxels. AdamW's two moments
-    are added. What kernels take for themselves while they run (cuDNN's workspaces) and what an
-    allocator leaves between blocks is not in it: a budget keeps a margin for that.
+    and its gradient are measured with real numbers on small crops, and grow with the voxels. The
+    two moments of AdamW are added. What kernels take for themselves while they run (cuDNN's
+    workspaces) and what an allocator leaves between blocks is not in it: a budget keeps a margin
+    for that.
     """
 
     def __init__(self, trained: TrainedNetwork) -> None:
@@ -154,9 +157,9 @@ class TrainingMemory:
             weights = live.now_bytes
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
                 outputs = self._run(crop, batch)
-            levels = [level.float() for level in outputs]
-            at_loss = live.now_bytes + self._loss_bytes * batch * _volume(crop)
-            torch.stack([level.mean() for level in levels]).sum().backward()  # type: ignore[no-untyped-call]
+            fixed, each = self._loss_bytes
+            at_loss = live.now_bytes + fixed + each * batch * _volume(crop)
+            torch.stack([level.float().mean() for level in outputs]).sum().backward()  # type: ignore[no-untyped-call]
             self._network.zero_grad(set_to_none=True)
         moments = 2 * weights
         updating = weights + weights + moments + weights  # weights, gradients, moments, a copy
@@ -182,21 +185,35 @@ class TrainingMemory:
             ) from error
 
 
-def _loss_bytes(trained: TrainedNetwork) -> int:
-    """Return what the loss of one voxel of the finest map takes at its peak, logits not counted."""
-    size = (_LOSS_EDGE,) * 3
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.zeros(1, trained.outputs, *size, requires_grad=True)
-    labels = torch.randint(
-        0, trained.classes + 1, (1, 1, *size), dtype=torch.int16, generator=generator
-    )
-    known = torch.ones(1, trained.classes, dtype=torch.bool)
-    with LiveMemory() as live:
-        loss = crop_loss(logits, labels, known, kind=trained.loss, overlapping=trained.overlapping)
-        del loss
+def _loss_bytes(trained: TrainedNetwork) -> tuple[int, int]:
+    """Return what the loss and its gradient take at their peak, logits not counted.
+
+    Returns:
+        Bytes whatever the crop's size, and bytes for each voxel of the finest map.
+    """
+    peaks, voxels = [], []
+    for values in _LOSS_VALUES:
+        depth = max(1, values // (trained.outputs * _LOSS_PLANE**2))
+        size = (depth, _LOSS_PLANE, _LOSS_PLANE)
+        generator = torch.Generator().manual_seed(0)
+        logits = torch.zeros(1, trained.outputs, *size, requires_grad=True)
+        labels = torch.randint(
+            0, trained.classes + 1, (1, 1, *size), dtype=torch.int16, generator=generator
+        )
+        known = torch.ones(1, trained.classes, dtype=torch.bool)
+        with LiveMemory() as live:
+            live.count(logits)
+            given = live.now_bytes
+            loss = crop_loss(
+                logits, labels, known, kind=trained.loss, overlapping=trained.overlapping
+            )
+            torch.autograd.grad(loss, logits)
+        peaks.append(live.peak_bytes - given)
+        voxels.append(_volume(size))
+    each = max(0.0, (peaks[1] - peaks[0]) / max(1, voxels[1] - voxels[0]))
+    fixed = max(0.0, peaks[0] - each * voxels[0])
     share = _DEEPER if trained.deep_supervision else 1.0
-    peak: int = live.peak_bytes
-    return math.ceil(share * peak / math.prod(size))
+    return math.ceil(fixed), math.ceil(share * each)
 
 
 def _volume(size: Size3) -> int:

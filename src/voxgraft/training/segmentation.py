@@ -55,7 +55,8 @@ def crop_loss(
         task: Its task, fitted.
         batch: Crops with labels.
         device: The network's.
-        autocast: Gives the context of the forward pass; the loss is always in float32.
+        autocast: Gives the context of the forward pass; the loss is reckoned in float32, part by
+            part, and gives its gradient in the precision of the outputs.
     """
     if batch.labels is None:
         raise AssertionError("crops of a segmentation have labels")
@@ -65,7 +66,7 @@ def crop_loss(
     with autocast():
         levels = network.forward_levels(images) if task.deep_supervision else [network(images)]
     strides = network.level_strides[: len(levels)]
-    return task.loss([one.float() for one in levels], labels, known, strides=strides)
+    return task.loss(levels, labels, known, strides=strides)
 
 
 def segment_stored(

@@ -7,16 +7,19 @@ from typing import Literal
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn import functional
 
-from voxgraft.tasks.segmentation import terms
-from voxgraft.tasks.segmentation.unknown import hold_unknown, joined_layers
+from voxgraft.tasks.segmentation.hausdorff import mean_hausdorff
+from voxgraft.tasks.segmentation.sigmoid_loss import SigmoidLoss
+from voxgraft.tasks.segmentation.softmax_loss import SoftmaxLoss
 
 SegmentationLoss = Literal["dice_ce", "dice_focal", "dice_ce_hausdorff"]
 """Dice with cross-entropy (softmax, or a sigmoid each where structures overlap), Dice with the
 focal loss, or the first with a Hausdorff distance loss."""
 
 SEGMENTATION_LOSSES: tuple[SegmentationLoss, ...] = ("dice_ce", "dice_focal", "dice_ce_hausdorff")
+
+FOCUS = 2.0
+"""Exponent of the focal loss."""
 
 
 def crop_loss(
@@ -36,10 +39,12 @@ def crop_loss(
     a class like the others; with a sigmoid each it is the mean over known cases and classes.
 
     Voxels labeled -1 count nowhere. Without anything known the loss is 0, with a gradient of 0.
+    Beside the logits, only their gradient takes memory of their size; the Hausdorff loss takes
+    several times its classes' share of it besides.
 
     Args:
         logits: K, or 1 + K with the background first unless structures overlap; of any precision,
-            the loss is reckoned in float32 at least.
+            the loss is reckoned in float32 at least, part by part.
         labels: 0 none of the layer's structures, k + 1 class k, -1 (first layer) unknown of all.
         known: Which classes each case annotates.
         kind: Which terms.
@@ -47,28 +52,9 @@ def crop_loss(
         surfaces: False leaves the Hausdorff loss out.
     """
     with torch.autocast(logits.device.type, enabled=False):
-        if logits.dtype != torch.float64:
-            logits = logits.float()
-        focus = terms.FOCUS if kind == "dice_focal" else 0.0
-        counted = labels[:, :1] >= 0
-        valid = None if bool(counted.all()) else counted
-        seen = known & counted.flatten(1).any(1)[:, None]
-        if overlapping:
-            logits = hold_unknown(logits, known, None)
-            probabilities = torch.sigmoid(logits)
-            masks = terms.class_masks(labels, known.shape[1])
-            entropy = terms.binary_cross_entropy(logits, masks, valid, focus=focus)
-            second = terms.pair_mean(entropy, seen)
-        else:
-            joined = joined_layers(labels, known)
-            log_probabilities = functional.log_softmax(hold_unknown(logits, known, joined), dim=1)
-            probabilities = log_probabilities[:, 1:].exp()
-            masks = terms.class_masks(joined, known.shape[1])
-            entropy = terms.cross_entropy(log_probabilities, joined, known, focus=focus)
-            told = counted & known.any(dim=1).view(-1, 1, 1, 1, 1)
-            second = terms.pair_mean(entropy, told)
-        loss = terms.pair_mean(terms.soft_dice(probabilities, masks, valid), seen) + second
+        focus = FOCUS if kind == "dice_focal" else 0.0
+        by_tiles = SigmoidLoss if overlapping else SoftmaxLoss
+        loss: Tensor = by_tiles.apply(logits, labels, known, focus)
         if kind == "dice_ce_hausdorff" and surfaces:
-            far = terms.hausdorff(probabilities, masks, seen, valid)
-            loss = loss + terms.pair_mean(far, seen)
+            loss = loss + mean_hausdorff(logits, labels, known, overlapping=overlapping)
         return loss
