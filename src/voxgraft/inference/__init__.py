@@ -15,6 +15,12 @@ from voxgraft.inference.scans import (
     scan_slice_of,
     write_explained,
 )
+from voxgraft.inference.scoring import (
+    LesionQuestion,
+    SegmentationEvaluation,
+    evaluate_predictions,
+    evaluate_segmentation,
+)
 from voxgraft.inference.segment import segment_scan
 from voxgraft.inference.segment_to import WrittenScan, segment_to
 from voxgraft.inference.segmentation_files import write_segmented
@@ -26,13 +32,17 @@ __all__ = [
     "Evaluation",
     "ExplainedScan",
     "Explanation",
+    "LesionQuestion",
     "Plane",
     "Probabilities",
     "SeenWindow",
+    "SegmentationEvaluation",
     "SegmentedScan",
     "WrittenScan",
     "clean",
     "evaluate",
+    "evaluate_predictions",
+    "evaluate_segmentation",
     "explain",
     "explain_scan",
     "find_output",

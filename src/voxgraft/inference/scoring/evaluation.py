@@ -56,7 +56,7 @@ class SegmentationEvaluation:
             found["patients"] = _records(self.patient_metrics)
         return found
 
-    def write(self, folder: Path) -> list[Path]:
+    def write(self, folder: Path | str) -> list[Path]:
         """Write ``summary.json`` and a CSV file for each table that is not empty.
 
         Args:
@@ -65,6 +65,7 @@ class SegmentationEvaluation:
         Returns:
             The files.
         """
+        folder = Path(folder)
         tables = {
             "cases": self.cases,
             "metrics": self.metrics,
