@@ -177,7 +177,7 @@ def _save(
     image, window = _gray(voxels, study.plan.preprocessing)
     empty = np.zeros(image.shape, bool)
     stack = np.array([[part.get(name, empty) for name in shown] for part in parts])
-    turn = _Screen.of(masks.affine, axis)
+    turn = Screen.of(masks.affine, axis)
     with atomic_path(file) as temporary, temporary.open("wb") as handle:
         np.savez_compressed(
             handle,
@@ -230,7 +230,7 @@ def _gray(
 
 
 @dataclass(frozen=True)
-class _Screen:
+class Screen:
     """How a slice of a volume stands on a radiologist's screen: anterior up, right at the left."""
 
     transpose: bool
@@ -240,7 +240,7 @@ class _Screen:
     """Height and width of a pixel."""
 
     @classmethod
-    def of(cls, affine: Affine, axis: int) -> _Screen:
+    def of(cls, affine: Affine, axis: int) -> Screen:
         """Return it for slices across an axis."""
         first, second = (other for other in range(3) if other != axis)
         direction = affine.direction

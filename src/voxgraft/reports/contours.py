@@ -186,6 +186,7 @@ def _draw(
     height, width = read.image.shape
     tall = float(np.clip(height * read.aspect / width, 0.4, 1.6))
     with drawing(_WIDTH_INCHES, _WIDTH_INCHES * tall) as figure:
+        figure.set_layout_engine("none")
         axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
         axes.imshow(
             read.image, cmap="gray", vmin=0, vmax=255, aspect="auto", interpolation="nearest"
