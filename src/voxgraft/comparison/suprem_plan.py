@@ -46,6 +46,11 @@ SIZES: tuple[Size, ...] = (5, 10, 20, 64, 128, 256, 512, 1024)
 PRETRAINING_SIZES: tuple[Size, ...] = (21, 64, 256, 1024, "all")
 RATES = (1e-4, 3e-4, 1e-3)
 _SEARCHED_AT = 20
+_DIFFERS = (
+    "Differs from the paper (docs/suprem.md says why): the learning rate is chosen for each start "
+    "and network, with the same budget; patients are split, not scans; weights are chosen by the "
+    "structures' mean Dice on validation cases; several seeds, each with its own training patients."
+)
 _SPLIT = SplitSettings(fractions=(0.86, 0.05, 0.09))
 
 
@@ -100,7 +105,7 @@ def suprem(
     """
     wanted = tuple(NETWORKS if networks is None else networks)
     _refuse_strangers(group, classes, wanted, starts)
-    notes: list[str] = []
+    notes = [_DIFFERS]
     cases = read_table(Path(table))
     names = _classes(cases, group or "organs", notes) if classes is None else list(classes)
     target = _target(names)
@@ -195,9 +200,11 @@ def _cut(sizes: Sequence[Size], most: int, what: str, notes: list[str]) -> list[
     if beyond or "all" in kept:
         kept = [size for size in kept if size not in (most, "all")] + ["all"]
     if beyond:
+        one = len(beyond) == 1
         notes.append(
             f"The table has {most:,} {what}: {', '.join(f'{size:,}' for size in beyond)} "
-            f"{'is' if len(beyond) == 1 else 'are'} left out, all {most:,} stand in their place."
+            f"{'is' if one else 'are'} left out, all {most:,} stand in {'its' if one else 'their'} "
+            "place."
         )
     return kept
 
