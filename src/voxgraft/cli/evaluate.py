@@ -103,6 +103,8 @@ def evaluate(
     cases = read_table(paths[-1])
     if split is not None:
         cases = cases.split(split)
+    elif "train" in cases.splits:
+        say(f"all splits of {paths[-1]} are scored, training cases too; --split test for one")
     if not segmentation and run is not None:
         _evaluate_scores(run, paths[-1], cases, out, as_json=as_json)
         return

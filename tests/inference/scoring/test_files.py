@@ -134,6 +134,10 @@ def test_another_grid_is_brought_by_world_position(small, tmp_path, wanted) -> N
     with pytest.raises(InferenceError, match="4 of 5 cases") as refused:
         evaluate_predictions(tmp_path / "away", small.table, classes=VALUES)
     assert "lies nowhere on the scan" in str(refused.value)
+    aside = Affine.from_spacing((2.0, 1.0, 1.5), (30.0, -20.0, 30.0))
+    write_maps(small, tmp_path / "aside", affine=aside)
+    with pytest.raises(InferenceError, match="covers only 22% of it"):
+        evaluate_predictions(tmp_path / "aside", small.table, classes=VALUES)
 
 
 def test_what_is_missing_is_named_at_once(small, tmp_path) -> None:

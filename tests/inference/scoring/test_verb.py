@@ -6,7 +6,13 @@ import pandas as pd
 import pytest
 
 import voxgraft as vg
+from voxgraft.datasets import Target
+from voxgraft.errors import RunError
 from voxgraft.inference.scoring import SegmentationEvaluation
+from voxgraft.recipes import ModelSettings, Recipe, StartSettings, write_yaml
+from voxgraft.runs import RunFolder
+from voxgraft.training import Optimization
+from voxgraft.transforms import Augmentation, Keep, Preprocessing
 
 
 @pytest.fixture
@@ -82,6 +88,29 @@ def test_mistakes_are_named(small, maps, voxgraft, tmp_path) -> None:
         code, _, said = voxgraft("evaluate", *given)
         assert code == 2, said
         assert words in " ".join(said.split())
+
+
+def test_options_of_segmentations_are_refused_elsewhere(small, voxgraft, tmp_path) -> None:
+    recipe = Recipe(
+        table="table.csv",
+        target=Target(kind="binary", columns=("pe",), classes=("no", "yes")),
+        metric="auroc",
+        preprocessing=Preprocessing(intensity=Keep(), background=0.0),
+        augmentation=Augmentation(),
+        model=ModelSettings(name="plain_resnet10_3d"),
+        start=StartSettings(name="scratch"),
+        optimization=Optimization(),
+    )
+    write_yaml(RunFolder(tmp_path).recipe_path, recipe.to_dict())
+    given = ("evaluate", tmp_path, small.path)
+    code, _, said = voxgraft(*given, "--lesions", "liver", "--tolerance-mm", "1")
+    assert code == 2
+    assert "--tolerance-mm, --lesions: for segmentations" in said
+    code, _, said = voxgraft(*given, "--classes", "liver")
+    assert code == 2
+    assert "--classes" in said
+    with pytest.raises(RunError):
+        vg.evaluate(tmp_path, small.path)  # not finished
 
 
 def test_the_python_functions(small, maps, make_run) -> None:

@@ -173,7 +173,11 @@ def _evaluate(
         if on_case is not None:
             on_case(case_id)
     if faults:
-        others = "" if out is None else f" The others are kept in {out}."
+        others = (
+            " With an output folder (--out) the others would be kept."
+            if out is None
+            else f" The others are kept in {out}."
+        )
         raise_faults(
             InferenceError,
             f"{len(faults)} of {len(table)} cases cannot be scored",

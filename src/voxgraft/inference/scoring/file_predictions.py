@@ -26,6 +26,8 @@ from voxgraft.inference.segmented import SegmentedScan, pack_masks
 from voxgraft.sliding import labels_on_scan
 from voxgraft.volumes import read_header
 
+_LOST_BELOW = 0.5
+"""A prediction of the scan's shape that covers less of it has lost its place."""
 _ALONG = 9
 """Places along each axis of a scan at which it is asked whether a prediction reaches there."""
 
@@ -182,6 +184,12 @@ def _on_scan(
         raise InferenceError(
             f"{path}: {fault}; it lies nowhere on the scan. Its header is wrong: write predictions "
             "with the affine of their scan."
+        )
+    if share < _LOST_BELOW and grid.shape == scan.shape:
+        raise InferenceError(
+            f"{path}: {fault}; it has as many voxels as the scan but covers only "
+            f"{100 * share:.0f}% of it. Its header is wrong: write predictions with the affine of "
+            "their scan."
         )
     moved = labels_on_scan(values, grid.affine, scan.shape, scan.affine)
     part = "" if share == 1 else f", of which it covers {100 * share:.0f}%"
