@@ -16,14 +16,6 @@ def about_precision(precision: str, device: str) -> Decision:
     return Decision(what="precision", value=precision, why=why)
 
 
-def about_decoder(decoder: str, family: str) -> Decision:
-    """Say why a network has its decoder."""
-    why = "the one that the network was published with"
-    if decoder == "unet":
-        why = f"networks of the family {family} have no decoder of their own; a U-Net's fits all"
-    return Decision(what="decoder", value=decoder, why=why)
-
-
 def about_overlap(data: DataFingerprint) -> Decision:
     """Say why structures share a softmax, or have a sigmoid each."""
     cases = data.overlapping

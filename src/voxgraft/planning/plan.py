@@ -8,34 +8,34 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from voxgraft.datasets import SPLITS, Table, Target, structure_names
 from voxgraft.datasets.target import MASKS
 from voxgraft.errors import RecipeError, TableError
 from voxgraft.grafting import find_source, network_of
-from voxgraft.models import MODELS
-from voxgraft.models.decoders import NATIVE_DECODERS
-from voxgraft.models.decoders.build import DecoderKind
+from voxgraft.grafting.plan import make_plan
+from voxgraft.models import MODELS, build_encoder
 from voxgraft.planning.budget import Device, find_budget
 from voxgraft.planning.crops import Crops, choose_crops
 from voxgraft.planning.data_decisions import (
     about_annotations,
-    about_decoder,
     about_flips,
     about_overlap,
     about_precision,
     is_sided,
 )
 from voxgraft.planning.decision import Decision
+from voxgraft.planning.decoder import Parts, PlannedDecoder, choose_decoder, decide_parts
 from voxgraft.planning.fingerprint import DataFingerprint, take_fingerprint
 from voxgraft.planning.intensity import decide_intensity
 from voxgraft.planning.schedule import Schedule, decide_schedule
 from voxgraft.planning.spacing import decide_spacing
 from voxgraft.planning.start_decisions import (
-    Parts,
+    about_network,
     decide_axes,
     decide_batch,
     decide_channels,
-    decide_parts,
     decide_size,
     start_size,
 )
@@ -56,7 +56,7 @@ class SegmentationPlan:
     model: str
     source: str | None
     """As a recipe names it; None from scratch."""
-    decoder: DecoderKind
+    decoder: PlannedDecoder
     parts: Parts
     spacing_mm: Spacing3
     intensity: Intensity
@@ -118,7 +118,9 @@ class SegmentationPlan:
             ),
             crop_size_voxels=self.crops.size_voxels,
             segmentation=SegmentationSettings(
-                decoder=self.decoder,
+                decoder=self.decoder.kind,
+                decoder_norm=self.decoder.norm,
+                decoder_width=self.decoder.width,
                 overlapping=self.overlapping,
                 window_batch=self.crops.window_batch,
             ),
@@ -172,7 +174,8 @@ def plan_segmentation(
     start = None if source is None else find_source(source)
     if model is None and start is not None:
         model = network_of(start)
-    entry = MODELS.get(model or "")
+    model = model or ""
+    family = MODELS.get(model).family if model in MODELS else _family(model)
     budget = find_budget(memory_gib, device)
     training, split = _training_cases(table)
     names = tuple(structure_names(table) if classes is None else classes)
@@ -185,35 +188,38 @@ def plan_segmentation(
     channels = data.channels
     if isinstance(intensity, WindowChannels):
         channels = len(intensity.windows)
-    decoder: DecoderKind = "native" if entry.family in NATIVE_DECODERS else "unet"
+    decoder = choose_decoder(family, start)
     overlapping = bool(data.overlapping)
     memory = TrainingMemory(
         TrainedNetwork(
-            model=entry.name,
+            model=model,
             classes=len(names),
-            decoder=decoder,
+            decoder=decoder.kind,
+            decoder_norm=decoder.norm,
+            decoder_width=decoder.width,
             in_channels=channels,
             overlapping=overlapping,
+            options={} if start is None else make_plan(model, start, channels, None, {}).options,
         )
     )
     shape = data.shape_at(spacing)
-    crops = choose_crops(memory, budget, shape, cases=data.cases, start_size=start_size(contract))
+    crops = choose_crops(memory, budget, shape, cases=data.cases, start_size=start_size(start))
     schedule, about_schedule = decide_schedule(
         data.cases, crops.batch_size * crops.accumulate, pretrained=start is not None
     )
     parts: Parts = "decoder"
-    decisions = [split, about_spacing, about_intensity]
+    decisions = [split, *about_network(model, start), about_spacing, about_intensity]
     if start is not None and contract is not None:
-        parts, about_parts = decide_parts(start, names)
+        parts, about_parts = decide_parts(start, names, memory.network)
         axes = decide_axes(contract, memory)
         decisions += [decide_channels(channels, contract), *([axes] if axes else []), about_parts]
     flips: tuple[Literal["width"], ...] = () if is_sided(names) else ("width",)
     precision: Literal["no", "bf16"] = "bf16" if budget.bf16 else "no"
     decisions += [
-        decide_size(crops, shape, contract, memory, budget),
+        decide_size(crops, shape, start, memory, budget),
         decide_batch(crops, memory, budget),
         about_precision(precision, budget.device),
-        about_decoder(decoder, entry.family),
+        decoder.decision(family),
         about_overlap(data),
         *about_annotations(data, len(names)),
         about_flips(names),
@@ -221,7 +227,7 @@ def plan_segmentation(
     ]
     return SegmentationPlan(
         classes=names,
-        model=entry.name,
+        model=model,
         source=None if source is None else _lasting(source),
         decoder=decoder,
         parts=parts,
@@ -254,6 +260,12 @@ def check_split(table: Table) -> None:
             f"{where}: has no column 'split', which a training needs: some patients to learn from, "
             "some to choose weights by, some to be scored on. `voxgraft data split` adds it."
         )
+
+
+def _family(model: str) -> str:
+    """Return the family of a network that is in no list, as the twin of any network of timm's."""
+    with torch.device("meta"):
+        return build_encoder(model).declaration.family
 
 
 def _lasting(source: str | Path) -> str:

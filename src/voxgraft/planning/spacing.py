@@ -30,7 +30,7 @@ def scratch_spacing(data: DataFingerprint) -> Spacing3:
     Source: Isensee et al., nnU-Net, Nature Methods 18, 2021, supplementary note 2.
     """
     spacing = list(data.spacing_mm.median)
-    shape = data.shape_at(data.spacing_mm.median)
+    shape = data.shape_voxels.median
     axis = int(np.argmax(spacing))
     others = [place for place in range(3) if place != axis]
     coarse = all(spacing[axis] > _ANISOTROPIC * spacing[place] for place in others)

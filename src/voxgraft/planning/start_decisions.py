@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
-
+from voxgraft.grafting import network_of
 from voxgraft.models.orientation import AXES
 from voxgraft.planning.budget import Budget
 from voxgraft.planning.crops import Crops
@@ -13,7 +11,21 @@ from voxgraft.planning.training_memory import TrainingMemory
 from voxgraft.types import Size3
 from voxgraft.weights import InputContract, Source
 
-Parts = Literal["encoder", "decoder", "all"]
+
+def about_network(model: str, start: Source | None) -> list[Decision]:
+    """Say that a network is not the one that the start's weights belong in; nothing if it is."""
+    if start is None or model == (own := network_of(start)):
+        return []
+    return [
+        Decision(
+            what="network",
+            value=model,
+            why="asked for. Whether the start's weights fit it is seen when they are grafted: "
+            "`voxgraft finetune RECIPE --dry-run` says it before a training",
+            from_start=own,
+            differs=True,
+        )
+    ]
 
 
 def decide_channels(channels: int, contract: InputContract) -> Decision:
@@ -64,17 +76,19 @@ def decide_axes(contract: InputContract, memory: TrainingMemory) -> Decision | N
     )
 
 
-def start_size(contract: InputContract | None) -> Size3 | None:
-    """Return the size of volumes that a start was trained at; None if it has none."""
-    if contract is None or contract.size is None or len(contract.size) != 3:
-        return None
-    return contract.size[0], contract.size[1], contract.size[2]
+def start_size(start: Source | None) -> Size3 | None:
+    """Return the size of the volumes that a start was trained at; None if it has none.
+
+    Pictures and videos have a size in pixels and frames, which is none in millimeters.
+    """
+    size = None if start is None or start.layout != "volume" else start.input.size
+    return None if size is None or len(size) != 3 else (size[0], size[1], size[2])
 
 
 def decide_size(
     crops: Crops,
     shape: Size3,
-    contract: InputContract | None,
+    start: Source | None,
     memory: TrainingMemory,
     budget: Budget,
 ) -> Decision:
@@ -83,11 +97,11 @@ def decide_size(
     Args:
         crops: As they were chosen.
         shape: Median shape of the scans at the spacing, in voxels.
-        contract: Of the start; None from scratch.
+        start: None from scratch.
         memory: Of the network.
         budget: What a step may take.
     """
-    theirs = start_size(contract)
+    theirs = start_size(start)
     size = crops.size_voxels
     multiple = f"a multiple of the strides {times(memory.steps)}"
     if theirs is None:
@@ -110,17 +124,18 @@ def decide_size(
         parts.append(f"convolutions run at any size{', ' if what else ''}{what}")
         why = "; ".join(parts)
     said = ""
-    if contract is not None:
-        pixels = contract.size is not None and theirs is None
-        said = "none" if contract.size is None else times(contract.size)
-        said += " pixels, which say nothing of depth" if pixels else ""
+    if start is not None:
+        said = "none" if start.input.size is None else times(start.input.size)
+        if start.input.size is not None and theirs is None:
+            said += " frames and pixels" if start.layout == "video" else " pixels"
+            said += ", which are no millimeters"
     return Decision(
         what="size",
         value=f"{times(size)} voxels",
         why=why,
         from_data=f"median {times(shape)} voxels at that spacing",
         from_start=said,
-        differs=contract is not None and contract.size is not None and size != theirs,
+        differs=theirs is not None and size != theirs,
     )
 
 
@@ -140,32 +155,3 @@ def decide_batch(crops: Crops, memory: TrainingMemory, budget: Budget) -> Decisi
     if memory.batchnorm and crops.batch_size < 2:
         why += "; the network normalizes over its batch, and one crop is little for that"
     return Decision(what="batch", value=value, why=why)
-
-
-def decide_parts(source: Source, classes: Sequence[str]) -> tuple[Parts, Decision]:
-    """Decide what of a start is taken.
-
-    Args:
-        source: The start.
-        classes: Structures of the target.
-    """
-    shared = [name for name in classes if name in source.classes]
-    if not source.decoder:
-        parts: Parts = "encoder"
-        why = "the start has no decoder"
-    elif shared:
-        parts = "all"
-        why = f"the start's head knows {len(shared)} of the {len(classes)} structures by name"
-        missing = [name for name in classes if name not in shared]
-        why += f"; new are {', '.join(missing)}" if missing else ""
-    else:
-        parts = "decoder"
-        why = "the start has a decoder too; its head knows none of the structures by name"
-    return parts, Decision(
-        what="parts",
-        value=parts,
-        why=why,
-        from_data=f"{len(classes)} structures",
-        from_start=f"{len(source.classes)} named channels" if source.classes else "no named head",
-        differs=bool(source.decoder) and len(shared) < len(classes),
-    )

@@ -90,14 +90,15 @@ class TrainingMemory:
         """
         self.trained = trained
         self._fake = FakeTensorMode(allow_non_fake_inputs=True)
-        self._network = trained.build()
+        self.network = trained.build()
+        """The network, without numbers."""
         self._known: dict[object, int] = {}
-        self.parameters = sum(each.numel() for each in self._network.parameters())
+        self.parameters = sum(each.numel() for each in self.network.parameters())
         """Number of the network's parameters."""
-        facts = self._network.encoder.declaration
+        facts = self.network.encoder.declaration
         self.positions = bool(facts.positions)
         """Whether the network has tables of positions, which are interpolated for other sizes."""
-        self.turns = isinstance(self._network.encoder, Oriented)
+        self.turns = isinstance(self.network.encoder, Oriented)
         """Whether the network turns volumes as its weights saw them."""
         self.checkpoints = facts.gradient_checkpointing
         """Whether gradient checkpointing has an effect."""
@@ -107,16 +108,16 @@ class TrainingMemory:
         self.steps: Size3 = (steps[0], steps[1], steps[2])
         """What the sizes of crops are multiples of, (depth, height, width)."""
         self.batchnorm = any(
-            isinstance(each, nn.modules.batchnorm._BatchNorm) for each in self._network.modules()
+            isinstance(each, nn.modules.batchnorm._BatchNorm) for each in self.network.modules()
         )
         """Whether the network normalizes over its batches, which one crop is too small for."""
         with self._fake:
-            self._network.to_empty(device="cpu")
+            self.network.to_empty(device="cpu")
         self._loss_bytes = _loss_bytes(trained)
 
     def padded(self, size: Size3) -> Size3:
         """Return the size, in voxels, to which the network extends a crop; it wastes the margin."""
-        return self._network.padded_size(size)
+        return self.network.padded_size(size)
 
     def training_bytes(
         self, crop: Size3, batch: int, *, bf16: bool = False, checkpointing: bool = False
@@ -160,24 +161,24 @@ class TrainingMemory:
             fixed, each = self._loss_bytes
             at_loss = live.now_bytes + fixed + each * batch * _volume(crop)
             torch.stack([level.float().mean() for level in outputs]).sum().backward()  # type: ignore[no-untyped-call]
-            self._network.zero_grad(set_to_none=True)
+            self.network.zero_grad(set_to_none=True)
         moments = 2 * weights
         updating = weights + weights + moments + weights  # weights, gradients, moments, a copy
         peak: int = max(moments + at_loss, moments + live.peak_bytes, updating)
         return peak
 
     def _begin(self, live: LiveMemory, checkpointing: bool) -> None:
-        for tensor in (*self._network.parameters(), *self._network.buffers()):
+        for tensor in (*self.network.parameters(), *self.network.buffers()):
             live.count(tensor)
         if self.checkpoints:
-            self._network.set_gradient_checkpointing(checkpointing)
+            self.network.set_gradient_checkpointing(checkpointing)
 
     def _run(self, crop: Size3, count: int) -> list[Tensor]:
         images = torch.empty(count, self.trained.in_channels, *crop)
         try:
             if self.trained.deep_supervision:
-                return self._network.forward_levels(images)
-            return [self._network(images)]
+                return self.network.forward_levels(images)
+            return [self.network(images)]
         except (RuntimeError, ValueError, AssertionError) as error:
             raise ModelError(
                 f"{self.trained.model} does not run on {count} crops of {crop} voxels (depth, "
