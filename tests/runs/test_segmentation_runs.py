@@ -13,6 +13,8 @@ from monai.metrics import compute_dice
 from voxgraft.datasets import join_tables, write_table
 from voxgraft.errors import RecipeError, RunError, TableError
 from voxgraft.files import read_json
+from voxgraft.inference.scoring import ALL_CLASSES, evaluate_segmentation
+from voxgraft.metrics.segmentation import SCORES
 from voxgraft.recipes import recipe_from_dict
 from voxgraft.runs import begin_run, execute_run, load_segmentation, load_trained, segments
 from voxgraft.synthesis import write_anatomies
@@ -186,3 +188,18 @@ def test_tables_that_cannot_be_segmented_are_refused(bodies, make_recipe, tmp_pa
         with pytest.raises(TableError, match=message):
             execute_run(run.path)
         assert not run.result_path.exists()
+
+
+def test_an_evaluation_of_its_own_table_gives_its_own_scores(segmentation, bodies):
+    own = pd.read_csv(segmentation.folder / "segmentation.csv").set_index(["case_id", "class"])
+    found = evaluate_segmentation(load_segmentation(segmentation.folder), bodies.split("test"))
+    assert len(found.cases) == 2 * len(CLASSES)
+    for row in found.cases.to_dict(orient="records"):
+        wanted = own.loc[(row["case_id"], row["class"])]
+        assert row["presence"] == wanted["presence"]
+        for name in SCORES:
+            assert row[name] == pytest.approx(wanted[name], rel=1e-6, nan_ok=True)
+    metrics = pd.DataFrame(segmentation.result["metrics"]["test"]["case"]).T
+    means = found.metrics[found.metrics["class"] == ALL_CLASSES].set_index("metric")["value"]
+    for name in means.index:
+        assert means[name] == pytest.approx(metrics["value"][name], nan_ok=True)
