@@ -82,6 +82,23 @@ def test_what_holds_of_any_mask(mask, least) -> None:
     assert one.sum() == max(sizes, default=0)
 
 
+@settings(max_examples=60, deadline=None)
+@given(arrays(np.uint8, (4, 6, 5), elements=st.integers(0, 3)), st.integers(0, 4), st.booleans())
+def test_structures_of_a_label_map_are_cleaned_as_if_each_had_a_scan(labels, least, one) -> None:
+    rule = Cleaning(largest_component=one, minimal_volume_ml=float(least), fill_holes=True)
+    found = clean(SegmentedScan(("a", "b", "c"), UNIT, labels), {"a": rule, "c": rule}).found
+    kept = labels.copy()
+    for value in (1, 3):
+        parts, count = ndimage.label(labels == value, np.ones((3, 3, 3)))
+        sizes = [(parts == part + 1).sum() for part in range(count)]
+        for part, size in enumerate(sizes):
+            if size < least or (one and part != int(np.argmax(sizes))):
+                kept[parts == part + 1] = 0
+    for value in (1, 3):
+        kept[(kept == 0) & ndimage.binary_fill_holes(kept == value)] = value
+    assert np.array_equal(found, kept)
+
+
 def test_refusals() -> None:
     scan = SegmentedScan(CLASSES, UNIT, np.zeros((1, 1, 1), np.uint8))
     with pytest.raises(InferenceError, match="'kidney' is no structure"):

@@ -71,12 +71,15 @@ def clean(scan: SegmentedScan, cleaning: Cleaning | Mapping[str, Cleaning]) -> S
         packed = pack_masks(_cleaned(scan, dict(chosen)), len(scan.classes), scan.shape)
         return replace(scan, found=packed)
     labels = scan.found.copy()
-    for index, rule in chosen:
-        mask = scan.mask(index)
-        labels[mask & ~keep_components(mask, rule, scan.voxel_ml)] = 0
-    for index, rule in chosen:
+    boxes = dict(enumerate(ndimage.find_objects(labels)))
+    # A structure is worked on where it is: the others' number and the scan's size cost nothing.
+    parts = [(labels[boxes[index]], index + 1, rule) for index, rule in chosen if boxes.get(index)]
+    for part, value, rule in parts:
+        mask = part == value
+        part[mask & ~keep_components(mask, rule, scan.voxel_ml)] = 0
+    for part, value, rule in parts:
         if rule.fill_holes:
-            labels[enclosed(labels == index + 1) & (labels == 0)] = index + 1
+            part[enclosed(part == value) & (part == 0)] = value
     return replace(scan, found=labels)
 
 

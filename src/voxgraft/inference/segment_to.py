@@ -112,7 +112,8 @@ def segment_to(
                     probabilities=probabilities, force=force,
                 )  # fmt: skip
             except (VoxgraftError, OSError, MemoryError) as error:
-                faults.append(f"{path}: {error or type(error).__name__}")
+                said = str(error) or type(error).__name__
+                faults.append(said if said.startswith(str(path)) else f"{path}: {said}")
                 continue
         if on_scan is not None:
             on_scan(WrittenScan(path, own, volumes, own in kept))

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Real, Shaped, UInt16
+from jaxtyping import Bool, Float, Real, Shaped, UInt16
 from scipy import ndimage
 
 from voxgraft.sliding.axis_weights import (
@@ -159,16 +159,23 @@ class GridMap:
         Yields:
             Parts, whole along height and width, and their values, without any lean.
         """
-        depth, height, width = self.source
-        whole = (slice(0, depth), slice(0, height), slice(0, width))
+        other = source != outside
+        box = box_of(other)
+        del other
+        reached = None if box is None else self.reach(box)
 
         def read(part: Box) -> Any:
             return source[part] - np.float32(outside)
 
         deep, high, wide = self.target
         for place in self.slabs((slice(0, deep), slice(0, high), slice(0, wide))):
-            found = self._interpolated(read, whole, place, (0.0, 0.0, 0.0))
-            found += np.float32(outside)
+            found = np.full([part.stop - part.start for part in place], outside, np.float32)
+            if box is not None and reached is not None:
+                first = max(place[0].start, reached[0].start)
+                part = (slice(first, min(place[0].stop, reached[0].stop)), *reached[1:])
+                if all(one.stop > one.start for one in part):
+                    here = slice(part[0].start - place[0].start, part[0].stop - place[0].start)
+                    found[here, *part[1:]] += self._interpolated(read, box, part, (0.0, 0.0, 0.0))
             yield place, found
 
     def slabs(self, place: Box) -> Iterator[Box]:
@@ -284,6 +291,18 @@ def _grown(
         if not high:
             lines[-margin:] = 0
     return found
+
+
+def box_of(mask: Bool[np.ndarray, "d h w"]) -> Box | None:
+    """Return the smallest box around what is inside a mask; None if nothing is."""
+    ends = []
+    for axis in range(3):
+        others = tuple(other for other in range(3) if other != axis)
+        inside = np.flatnonzero(mask.any(axis=others))
+        if not inside.size:
+            return None
+        ends.append(slice(int(inside[0]), int(inside[-1]) + 1))
+    return ends[0], ends[1], ends[2]
 
 
 def grid_map(

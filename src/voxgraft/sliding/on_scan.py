@@ -10,7 +10,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from voxgraft.errors import InferenceError
-from voxgraft.sliding.grid_map import FULL_SHARE, Box, GridMap, grid_map
+from voxgraft.sliding.grid_map import FULL_SHARE, Box, GridMap, box_of, grid_map
 from voxgraft.sliding.scan_labels import PackedMasks
 from voxgraft.types import Size3
 from voxgraft.volumes import Affine
@@ -110,7 +110,7 @@ def masks_on_scan(
         if onto.whole_steps:
             onto.copy(mask, found)
         else:
-            box = _box_of(mask)
+            box = box_of(mask)
             if box is not None:
                 for place, share in onto.shares(mask, box):
                     found[place] = share > FULL_SHARE // 2
@@ -161,17 +161,6 @@ def _box(starts: Sequence[int], stops: Sequence[int]) -> Box:
         slice(int(start), int(stop)) for start, stop in zip(starts, stops, strict=True)
     )
     return depth, height, width
-
-
-def _box_of(mask: Bool[np.ndarray, "d h w"]) -> Box | None:
-    ends = []
-    for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        inside = np.flatnonzero(mask.any(axis=others))
-        if not inside.size:
-            return None
-        ends.append((inside[0], inside[-1] + 1))
-    return _box(*zip(*ends, strict=True))
 
 
 def _checked(shape: Sequence[int]) -> Size3:
