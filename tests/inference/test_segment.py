@@ -238,6 +238,7 @@ def test_mistakes_of_the_verb_are_named(saved, voxgraft, tmp_path) -> None:
         (("--out", out, "--clean", "dim=xml"), "'xml' is no volume"),
         (("--out", out, "--clean", "dim=fill", "--clean", "dim=fill"), "given twice"),
         (("--out", out, "--dicom-seg"), "no DICOM folder"),
+        (("--out", out, "--device", "abacus"), "cannot run on 'abacus'"),
     ):
         code, _, said = voxgraft("predict", saved, scan, *wish)
         assert code == 2, said

@@ -56,6 +56,12 @@ def predict(
     force: bool = typer.Option(
         False, "--force", help="Of a segmentation: replace what other settings or runs made."
     ),
+    device: str | None = typer.Option(
+        None,
+        "--device",
+        help="Of a segmentation: cpu, cuda or cuda:1; by default the graphics card if there is "
+        "one.",
+    ),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Predict scans of any supported format with the preprocessing that RUN was trained with."""
@@ -77,13 +83,14 @@ def predict(
             dicom=dicom_seg,
             probabilities=probabilities,
             force=force,
+            device=device,
             as_json=as_json,
         )
         return
-    if clean or each or dicom_seg or probabilities or force:
+    if clean or each or dicom_seg or probabilities or force or device:
         raise UsageError(
-            "--clean, --each, --dicom-seg, --probabilities and --force are for segmentations, and "
-            f"{run} is none. Leave them out."
+            "--clean, --each, --dicom-seg, --probabilities, --force and --device are for "
+            f"segmentations, and {run} is none. Leave them out."
         )
     from voxgraft.cli.heat import explain_to, method_named
     from voxgraft.files import atomic_path

@@ -64,10 +64,11 @@ def predict_segmentation(
     dicom: bool,
     probabilities: bool,
     force: bool,
+    device: str | None,
     as_json: bool,
 ) -> None:
     """Segment scans, write them under ``out``, and print the volume of each structure."""
-    from voxgraft.inference import WrittenScan, load_segmentation, segment_to
+    from voxgraft.inference import WrittenScan, load_segmentation, place_on, segment_to
     from voxgraft.progress import progress_bar
 
     if out is None:
@@ -76,9 +77,11 @@ def predict_segmentation(
         raise UsageError(f"--out {out} is a file; expected a folder, or a new name.")
     trained = load_segmentation(run)
     cleaning = parse_cleaning(clean, trained.recipe.target.classes)
+    where = place_on(trained.network, device)
     say("preprocessing, as in training:")
     for line in trained.recipe.preprocessing.describe().splitlines():
         say(f"  {line}")
+    say(f"on {where}")
     done: list[WrittenScan] = []
     failed: InferenceError | None = None
     with progress_bar(len(scans), "segmenting") as bar:

@@ -1,5 +1,6 @@
 """A trained run on new scans: predictions, why it says so, and numbers where there are labels."""
 
+from voxgraft.inference.device import place_on
 from voxgraft.inference.dicom_seg import write_dicom_seg
 from voxgraft.inference.evaluate import Evaluation, evaluate
 from voxgraft.inference.explain import Explanation, SeenWindow, explain
@@ -53,6 +54,7 @@ __all__ = [
     "output_label",
     "output_names",
     "pack_masks",
+    "place_on",
     "predict",
     "scan_slice_of",
     "segment_scan",
