@@ -10,8 +10,11 @@ from jaxtyping import Bool, Float, Integer, UInt8
 from torch import Tensor
 
 from voxgraft.errors import InferenceError, ScoresError
-from voxgraft.sliding.sliding_window import Predictor, Sliding, done_blocks, sliding_window
+from voxgraft.sliding.sliding_window import done_blocks, sliding_window
 from voxgraft.sliding.window_buffer import Place
+from voxgraft.sliding.window_classes import largest_class, pack_above
+from voxgraft.sliding.window_head import Predictor
+from voxgraft.sliding.window_settings import Sliding
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ def segment_label_map(
     size = tuple(image.shape[1:])
     labels: Tensor | None = None
     for values, weights, place in done_blocks(predict, image, sliding, head=head, means=False):
-        largest, best = _largest(values)
+        largest, best = largest_class(values)
         _check(best, place)
         if sliding.skip_below is not None:
             largest = largest.masked_fill(weights == 0, 0)
@@ -134,32 +137,20 @@ def segment_multilabel(
     size = tuple(image.shape[1:])
     bits: Tensor | None = None
     classes = 0
-    for values, weights, place in done_blocks(predict, image, sliding, head=head):
+    means = threshold != 0 if isinstance(threshold, int | float) else any(threshold)
+    for values, weights, place in done_blocks(predict, image, sliding, head=head, means=means):
         if bits is None:
             classes = values.shape[0]
             bits = torch.empty((-(-classes // 8), *size), dtype=torch.uint8)
             limits = _limits(threshold, classes)
-        packed = torch.zeros(
-            (bits.shape[0], *weights.shape), dtype=torch.uint8, device=values.device
-        )
-        total = torch.zeros_like(weights)
-        for index, (one, limit) in enumerate(zip(values, limits, strict=True)):
-            packed[index // 8] |= (one > limit).to(torch.uint8) << (index % 8)
-            total += one
-        _check(total, place)
+        packed, best = pack_above(values, limits)
+        _check(best, place)
         if sliding.skip_below is not None:
             packed.masked_fill_(weights == 0, 0)
         bits[(slice(None), *place)] = packed.cpu()
     if bits is None:
         raise AssertionError("a scan has at least one part")
     return PackedMasks(bits, classes)
-
-
-def _largest(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the class of the largest value of each voxel, and that value."""
-    dtype = torch.uint8 if len(values) <= 256 else torch.int16
-    best, largest = values.max(0)
-    return largest.to(dtype), best
 
 
 def _limits(threshold: float | Sequence[float], classes: int) -> list[float]:
@@ -173,8 +164,8 @@ def _limits(threshold: float | Sequence[float], classes: int) -> list[float]:
     return [float(limit) for limit in threshold]
 
 
-def _check(sums: Tensor, place: Place) -> None:
-    if not bool(torch.isnan(sums).any()):
+def _check(best: Tensor, place: Place) -> None:
+    if not bool(torch.isnan(best).any()):
         return
     where = ", ".join(f"{part.start}:{part.stop}" for part in place)
     raise ScoresError(

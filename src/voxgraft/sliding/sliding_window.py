@@ -3,101 +3,25 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from voxgraft.errors import InferenceError, raise_faults
-from voxgraft.models import SegmentationNetwork
+from voxgraft.errors import InferenceError
 from voxgraft.sliding.window_buffer import Block, Place, WindowBuffer
+from voxgraft.sliding.window_crops import is_empty, windows_of
+from voxgraft.sliding.window_head import Predictor, run_and_part
 from voxgraft.sliding.window_plan import Step, WindowPlan, plan_windows
+from voxgraft.sliding.window_settings import Sliding
 from voxgraft.sliding.window_weights import window_weights
-from voxgraft.types import Size3
 
-Predictor = Callable[[Float[Tensor, "b c d h w"]], Float[Tensor, "b k d h w"]]
-"""From windows to values of their voxels."""
+__all__ = ["Predictor", "Sliding", "done_blocks", "sliding_window"]
 
-
-@dataclass(frozen=True)
-class Sliding:
-    """How windows go over a scan; the values are checked when it is made."""
-
-    window_size: Size3
-    """(depth, height, width) of a window, in voxels."""
-    overlap: float | tuple[float, float, float] = 0.5
-    """Of neighboring windows, as a share of a window: one for all axes, or one each."""
-    weights: str = "gaussian"
-    """``gaussian``: the middle of a window counts most; ``constant``: all of it counts alike."""
-    sigma_scale: float = 0.125
-    """Standard deviation of the gaussian, as a share of the window's edge."""
-    batch_size: int = 1
-    """Windows that the network sees at once."""
-    mirror: tuple[int, ...] = ()
-    """Axes (0 depth, 1 height, 2 width) along which windows are also shown mirrored."""
-    padding: str = "constant"
-    """What extends a scan that is smaller than a window: ``constant`` or ``replicate``."""
-    padding_value: float = 0.0
-    """With ``constant``."""
-    skip_below: float | None = None
-    """Windows without any voxel above this are not shown to the network; None shows it all."""
-    max_buffer_bytes: int | None = 3 * 2**30
-    """For values of voxels that are begun and not done; more windows are run to keep to it."""
-    device: str | None = None
-    """Where the network is; None asks its parameters, and without any the image."""
-    buffer_device: str | None = None
-    """Where values are added up and decided on; None: where the network gives them."""
-
-    def __post_init__(self) -> None:
-        faults = []
-        if len(self.window_size) != 3 or min(self.window_size) < 1:
-            faults.append(f"window_size is {self.window_size}, not three sizes of at least 1")
-        if len(self.overlaps) != 3 or not all(0 <= share < 1 for share in self.overlaps):
-            faults.append(f"overlap is {self.overlap}, not at least 0 and below 1")
-        if self.weights not in ("gaussian", "constant"):
-            faults.append(f"weights is {self.weights!r}, not gaussian or constant")
-        if not 0 < self.sigma_scale < float("inf"):
-            faults.append(f"sigma_scale is {self.sigma_scale}, not positive and finite")
-        if self.batch_size < 1:
-            faults.append(f"batch_size is {self.batch_size}, not at least 1")
-        if len(set(self.mirror)) != len(self.mirror) or not set(self.mirror) <= {0, 1, 2}:
-            faults.append(f"mirror is {self.mirror}, not different axes of 0, 1 and 2")
-        if self.padding not in ("constant", "replicate"):
-            faults.append(f"padding is {self.padding!r}, not constant or replicate")
-        if self.skip_below is not None and not math.isfinite(self.skip_below):
-            faults.append(f"skip_below is {self.skip_below}, not finite")
-        if self.max_buffer_bytes is not None and self.max_buffer_bytes < 1:
-            faults.append(f"max_buffer_bytes is {self.max_buffer_bytes}, not positive")
-        if faults:
-            raise_faults(
-                InferenceError, "a scan cannot be seen so", faults, "Correct these settings."
-            )
-
-    @property
-    def overlaps(self) -> tuple[float, ...]:
-        """The overlap along (depth, height, width)."""
-        return self.overlap if isinstance(self.overlap, tuple) else (self.overlap,) * 3
-
-    def plan(self, size: Sequence[int], channels: int, *, bytes_per_value: int = 4) -> WindowPlan:
-        """Plan the windows over a scan.
-
-        Args:
-            size: (depth, height, width) of the scan, in voxels.
-            channels: Values that are added up for each voxel.
-            bytes_per_value: Of each.
-
-        Raises:
-            InferenceError: If nothing fits in ``max_buffer_bytes``.
-        """
-        room = self.max_buffer_bytes
-        # One channel more holds the sum of the weights.
-        voxels = None if room is None else room // ((channels + 1) * bytes_per_value)
-        return plan_windows(size, self.window_size, self.overlaps, max_voxels=voxels)
+_CPU_BATCH_BYTES = 2**26
+"""Of a batch's values on a CPU, where larger ones gain nothing and take memory."""
 
 
 @torch.inference_mode()
@@ -116,9 +40,9 @@ def sliding_window(
     and their memory is used again: what is to be kept must be copied. NaN stands where every
     window was skipped (``skip_below``).
 
-    A ``SegmentationNetwork`` with more outputs than its last map has channels is run up to that
-    map; its head, which is linear and sees single voxels, then runs once for each voxel of the
-    scan on the mean instead of once for each window. The scores are the same but for rounding.
+    A network that ends in a 1×1×1 convolution to more channels is run up to it. The convolution,
+    which is linear and sees single voxels, then runs once for each voxel of the scan on the mean
+    instead of once for each window. The scores are the same but for rounding.
 
     Args:
         predict: The network; any callable from windows to values of the windows' voxels.
@@ -170,47 +94,54 @@ def done_blocks(
             "the network is in training mode, where scores depend on the batch. Call its eval()."
         )
     device = _device_of(predict, image) if sliding.device is None else torch.device(sliding.device)
-    if head is None:
-        predict, head = _without_head(predict)
     flips = _flips(sliding.mirror)
     size, window = image.shape[1:], sliding.window_size
     # How many values a voxel has is known from the first window, which every plan begins with.
     first = next(plan_windows(size, window, sliding.overlaps).steps()).start
-    shown = _show(predict, _windows(image, [first], sliding), device, flips)
+    windows = windows_of(image, [first], sliding).to(device)
+    given: object
+    if head is None and sliding.split_head:
+        given, headless = run_and_part(predict, windows)
+        predict, head = headless or (predict, None)
+    else:
+        given = predict(windows)
+    shown = _mirrored(predict, windows, _checked(given, windows), flips)
+    del given, windows
     where = shown.device if sliding.buffer_device is None else torch.device(sliding.buffer_device)
     dtype = torch.float64 if shown.dtype == torch.float64 else torch.float32
     weights = window_weights(window, sliding.weights, sigma_scale=sliding.sigma_scale)
     plan = sliding.plan(size, shown.shape[1], bytes_per_value=dtype.itemsize)
     buffer = WindowBuffer(shown.shape[1], weights.to(where, dtype), scale=1 / len(flips))
+    at_once = sliding.batch_size
+    if shown.device.type == "cpu":
+        at_once = max(1, min(at_once, _CPU_BATCH_BYTES // shown.nbytes))
     ready = deque(shown)
     del shown  # nothing but `ready` may hold outputs, or they would be there twice
-    for batch in _batches(plan, sliding.batch_size):
-        wanted = [not _is_empty(image, step.start, sliding) for step in batch]
+    for batch in _batches(plan, at_once):
+        wanted = [not is_empty(image, step.start, sliding) for step in batch]
         if any(wanted) and not ready:
             starts = [step.start for step, one in zip(batch, wanted, strict=True) if one]
-            ready.extend(_show(predict, _windows(image, starts, sliding), device, flips))
+            windows = windows_of(image, starts, sliding).to(device)
+            ready.extend(_mirrored(predict, windows, _checked(predict(windows), windows), flips))
+            del windows
         for step, one in zip(batch, wanted, strict=True):
-            if one:
-                buffer.add(step, ready.popleft().to(where, dtype))
-            yield from buffer.done(step, head=head, means=means)
+            values = ready.popleft().to(where, dtype) if one else None
+            for block in buffer.take(step, values):
+                yield _finished(block, head, means)
+            del values
         ready.clear()
+
+
+def _finished(block: Block, head: Predictor | None, means: bool) -> Block:
+    values, weights, place = block
+    if head is not None or means:
+        values /= weights.clamp_min(torch.finfo(weights.dtype).tiny)
+    return Block(values if head is None else head(values[None])[0], weights, place)
 
 
 def _device_of(predict: Predictor, image: Tensor) -> torch.device:
     first = next(predict.parameters(), None) if isinstance(predict, nn.Module) else None
     return image.device if first is None else first.device
-
-
-def _without_head(predict: Predictor) -> tuple[Predictor, Predictor | None]:
-    """Return a network up to its last map and the rest, if that makes fewer values of a voxel."""
-    if not isinstance(predict, SegmentationNetwork):
-        return predict, None
-    last = predict.head
-    if not isinstance(last, nn.Conv3d):  # a text-driven head needs the deepest map too
-        return predict, None
-    if last.kernel_size != (1, 1, 1) or last.in_channels >= last.out_channels:
-        return predict, None
-    return predict.forward_features, last
 
 
 def _flips(axes: Sequence[int]) -> list[tuple[int, ...]]:
@@ -230,60 +161,23 @@ def _batches(plan: WindowPlan, size: int) -> Iterator[list[Step]]:
         yield batch
 
 
-def _crop(image: Tensor, start: Size3, window: Size3) -> Tensor:
-    places = [slice(max(0, a), max(0, a + edge)) for a, edge in zip(start, window, strict=True)]
-    return image[(slice(None), *places)]
-
-
-def _is_empty(image: Tensor, start: Size3, sliding: Sliding) -> bool:
-    if sliding.skip_below is None:
-        return False
-    return bool(_crop(image, start, sliding.window_size).amax() <= sliding.skip_below)
-
-
-def _windows(
-    image: Tensor, starts: Sequence[Size3], sliding: Sliding
-) -> Float[Tensor, "b c d h w"]:
-    """Return windows of a scan, extended where they reach beyond it."""
-    window = sliding.window_size
-    crops = torch.stack([_crop(image, start, window) for start in starts])
-    if not crops.is_floating_point():
-        crops = crops.float()
-    margins: list[int] = []
-    for axis in (2, 1, 0):  # a window beyond the scan is the only one along that axis
-        before = max(0, -starts[0][axis])
-        margins += [before, window[axis] - before - crops.shape[axis + 2]]
-    if not any(margins):
-        return crops
-    if sliding.padding == "replicate":
-        return F.pad(crops, margins, mode="replicate")
-    return F.pad(crops, margins, value=sliding.padding_value)
-
-
-def _show(
-    predict: Predictor, windows: Tensor, device: torch.device, flips: Sequence[tuple[int, ...]]
+def _mirrored(
+    predict: Predictor, windows: Tensor, found: Tensor, flips: Sequence[tuple[int, ...]]
 ) -> Float[Tensor, "b k d h w"]:
-    """Return the sum of the outputs for windows, over ways to mirror them."""
-    windows = windows.to(device)
-    total: Tensor | None = None
-    for axes in flips:
-        found = predict(windows.flip(axes) if axes else windows)
-        _check_outputs(found, windows)
-        if axes:
-            found = found.flip(axes)
-        total = found if total is None else total + found
-    if total is None:
-        raise AssertionError("there is at least the way not to mirror")
-    return total
+    """Return the sum of the outputs for windows, over ways to mirror them; the first is not to."""
+    for axes in flips[1:]:
+        found = found + _checked(predict(windows.flip(axes)), windows).flip(axes)
+    return found
 
 
-def _check_outputs(found: object, windows: Tensor) -> None:
-    batch, size = windows.shape[0], tuple(windows.shape[2:])
-    shape = tuple(found.shape) if isinstance(found, Tensor) else None
-    if shape is None or len(shape) != 5 or shape[0] != batch or shape[2:] != size:
-        gave = type(found).__name__ if shape is None else f"a tensor of shape {shape}"
+def _checked(found: object, windows: Tensor) -> Float[Tensor, "b k d h w"]:
+    batch, size = windows.shape[0], windows.shape[2:]
+    shape = found.shape if isinstance(found, Tensor) else None
+    if not isinstance(found, Tensor) or found.ndim != 5 or found[:, 0].shape != (batch, *size):
+        gave = type(found).__name__ if shape is None else f"a tensor of shape {tuple(shape)}"
         raise InferenceError(
             f"the network gave {gave} for windows of shape {tuple(windows.shape)}; expected one "
             f"tensor ({batch}, outputs, {', '.join(map(str, size))}). Wrap it in a function that "
             "returns the scores of the windows' own voxels."
         )
+    return found

@@ -29,31 +29,33 @@ class AxisWindows(NamedTuple):
     starts: tuple[int, ...]
     """First voxel of each window; negative where the window is larger than the volume."""
 
-    @property
-    def edges(self) -> tuple[int, ...]:
-        """Voxels at which a window begins or ends, and the ends of the volume."""
-        found = {0, self.size}
-        for start in self.starts:
-            found |= {max(0, start), min(self.size, start + self.window)}
-        return tuple(sorted(found))
-
     def groups(self, within: Part) -> list[dict[int, list[Part]]]:
-        """Return the windows that reach into a part of the axis, with what they cover of it.
+        """Return the windows that reach into a part of the axis, with what they touch of it.
 
-        The volume is cut where windows begin or end. Windows side by side are worked off one after
-        another, but the last two together where the last was moved back: they share most voxels.
+        Windows are worked off one after another, but the last two together where the last was
+        moved back: they share most voxels. The part is cut where such a group begins or ends, so
+        that each group covers a cut wholly or not at all.
         """
         low, high = within
-        cuts = [part for part in itertools.pairwise(self.edges) if low <= part[0] < high]
-        reach = {
-            start: [part for part in cuts if start <= part[0] < start + self.window]
-            for start in self.starts
-        }
-        groups = [{start: parts} for start, parts in reach.items() if parts]
-        if len(groups) > 1 and self._moved and self.starts[-1] in groups[-1]:
-            last = groups.pop()
-            groups[-1].update(last)
-        return groups
+        edges = {low, high}
+        for group in self._together(self.starts):
+            edges |= {group[0], group[-1] + self.window}
+        cuts = list(itertools.pairwise(sorted(edge for edge in edges if low <= edge <= high)))
+        reaching = [start for start in self.starts if start < high and start + self.window > low]
+        return [
+            {
+                start: [cut for cut in cuts if cut[0] < start + self.window and cut[1] > start]
+                for start in group
+            }
+            for group in self._together(reaching)
+        ]
+
+    def _together(self, starts: Sequence[int]) -> list[list[int]]:
+        found = [[start] for start in starts]
+        if len(found) > 1 and self._moved and starts[-1] == self.starts[-1]:
+            last = found.pop()
+            found[-1] += last
+        return found
 
     @property
     def _moved(self) -> bool:
@@ -75,7 +77,7 @@ def axis_windows(size: int, window: int, overlap: float) -> AxisWindows:
 
 
 Cell = tuple[Part, Part, Part]
-"""A part of a volume (depth, height, width) that a window covers wholly or not at all."""
+"""A part of a volume (depth, height, width) that a group of windows covers wholly or not at all."""
 
 
 class Step(NamedTuple):
@@ -84,7 +86,7 @@ class Step(NamedTuple):
     start: Size3
     """(depth, height, width) of its first voxel; negative where it reaches beyond the volume."""
     cells: tuple[Cell, ...]
-    """What the window adds to."""
+    """What the window adds to; cells that it ends in are shared with others of its group."""
     done: tuple[Cell, ...]
     """Those of the cells that no later window adds to."""
 
@@ -100,6 +102,8 @@ class _Lengths(NamedTuple):
     """That this group covers, or an earlier and a later one."""
     kept_after: int
     """Those of ``covered`` that a later group covers too."""
+    alone: bool
+    """Whether the group is one window."""
 
 
 @dataclass(frozen=True)
@@ -154,10 +158,15 @@ class WindowPlan:
             rows = sum(part[1] - part[0] for part in _parts(loops[1]))
             columns = self.axes[self.order[2]].size
             planes = {
-                _plane(row, place, rows, columns) for row in set(middle) for place in set(inner)
+                alone: {
+                    _plane(row, place, rows, columns, alone and row.alone and place.alone)
+                    for row in set(middle)
+                    for place in set(inner)
+                }
+                for alone in {slab.alone for slab in outer}
             }
             for slab in set(outer):
-                for untouched, active, finished in planes:
+                for untouched, active, finished in planes[slab.alone]:
                     held = slab.kept * untouched + slab.covered * active
                     peak = max(peak, held + slab.kept_after * finished)
         return peak
@@ -198,12 +207,16 @@ def _lengths(loop: Sequence[dict[int, list[Part]]]) -> list[_Lengths]:
         kept = before & (own | after)
         covered = own | kept
         sets = (before, kept, covered, covered & after)
-        begun, *others = (sum(high - low for low, high in parts) for parts in sets)
-        found.append(_Lengths(begun, *others))
+        begun, kept_now, covered_now, kept_after = (
+            sum(high - low for low, high in parts) for parts in sets
+        )
+        found.append(_Lengths(begun, kept_now, covered_now, kept_after, len(group) == 1))
     return found
 
 
-def _plane(row: _Lengths, place: _Lengths, rows: int, columns: int) -> tuple[int, int, int]:
+def _plane(
+    row: _Lengths, place: _Lengths, rows: int, columns: int, alone: bool
+) -> tuple[int, int, int]:
     """Return a slab's area that its windows have not touched, that is in work, and that is done.
 
     Args:
@@ -211,11 +224,16 @@ def _plane(row: _Lengths, place: _Lengths, rows: int, columns: int) -> tuple[int
         place: Of the group of the inner loop.
         rows: Voxels along the middle loop's axis.
         columns: Voxels along the inner loop's axis.
+        alone: Whether one window is at work, not several together; then what is done goes before
+            anything is begun, and the area is that after the window.
     """
     touched = place.begun - place.kept + place.covered
-    ahead = columns - touched
-    over = touched - place.covered
-    active = row.kept * ahead + row.covered * place.covered + row.kept_after * over
+    waiting = place.kept_after if alone else place.covered
+    active = (
+        row.kept * (columns - touched)
+        + row.covered * waiting
+        + row.kept_after * (touched - waiting)
+    )
     new = row.covered - row.kept
     untouched = (rows - row.begun) * columns - new * touched
     return untouched, active, rows * columns - untouched - active
