@@ -13,6 +13,7 @@ from voxgraft.feeds import Feed, float64_array
 from voxgraft.models import Network
 from voxgraft.training.adapt import Adapt
 from voxgraft.training.checks import check_training, training_notices, training_settings
+from voxgraft.training.cpu_bf16 import refuse_wrong_gradients
 from voxgraft.training.kinds import AnyNetwork, AnyTask, Validation, for_probe
 from voxgraft.training.memory_format import FORMATS, MemoryFormat
 from voxgraft.training.optimization import Optimization
@@ -91,6 +92,13 @@ def fit(
     with training_session(
         device, optimization.precision, optimization.accumulate, optimization.threads
     ) as accelerator:
+        if accelerator.device.type == "cpu" and optimization.precision == "bf16":
+            refuse_wrong_gradients(
+                network,
+                train_feed.image_shape,
+                encoder_trains=adapt.method != "frozen",
+                channels_last=memory_format == "channels_last",
+            )
         network.to(accelerator.device)
         network.set_memory_format(FORMATS[memory_format])
         network.encoder.set_gradient_checkpointing(optimization.gradient_checkpointing)
