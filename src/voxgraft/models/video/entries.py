@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from voxgraft.models.entry import ModelEntry
-from voxgraft.models.video import entries_convolutional, entries_packages
+from voxgraft.models.video import entries_convolutional, entries_packages, entries_variants
 
-ENTRIES: tuple[ModelEntry, ...] = (*entries_convolutional.ENTRIES, *entries_packages.ENTRIES)
+ENTRIES: tuple[ModelEntry, ...] = (
+    *entries_convolutional.ENTRIES,
+    *entries_variants.ENTRIES,
+    *entries_packages.ENTRIES,
+)

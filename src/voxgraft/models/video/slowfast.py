@@ -40,6 +40,9 @@ class SlowFastPlan:
         slow_depths: For each stage of the slow pathway, slices that the first convolutions of its
             blocks see.
         fast_depths: The same for the fast pathway.
+        fast_blocks: Number of blocks of each stage of the fast pathway; None: as the slow one's.
+        plain: Whether connections are convolutions alone, without normalization and activation,
+            and the slow pathway sees the first slice of each ``step``, as in mmaction2.
     """
 
     reference: str
@@ -48,25 +51,31 @@ class SlowFastPlan:
     fusion_depth: int = 7
     slow_depths: tuple[tuple[int, ...], ...] = ((1,), (1,), (3,), (3,))
     fast_depths: tuple[tuple[int, ...], ...] = ((3,), (3,), (3,), (3,))
+    fast_blocks: tuple[int, int, int, int] | None = None
+    plain: bool = False
 
 
 class FastToSlow(nn.Module):
     """The fast pathway's connection to the slow one."""
 
-    def __init__(self, channels: int, kernel: int, step: int, padding: DepthPadding) -> None:
+    def __init__(
+        self, channels: int, kernel: int, step: int, padding: DepthPadding, *, plain: bool = False
+    ) -> None:
         """Make the connection, which reduces the depth by ``step``."""
         super().__init__()
         self.conv_fast_to_slow = convolution(
             channels, 2 * channels, (kernel, 1, 1), padding, stride=(step, 1, 1)
         )
-        self.norm = nn.BatchNorm3d(2 * channels)
+        self.norm = None if plain else nn.BatchNorm3d(2 * channels)
         self.activation = nn.ReLU(inplace=True)
 
     def forward(
         self, slow: Float[Tensor, "b c d h w"], fast: Float[Tensor, "b f e h w"]
     ) -> Float[Tensor, "b g d h w"]:
         """Put what comes from the fast pathway beside the slow one's channels."""
-        fused = self.activation(self.norm(self.conv_fast_to_slow(fast)))
+        fused = self.conv_fast_to_slow(fast)
+        if self.norm is not None:
+            fused = self.activation(self.norm(fused))
         return torch.cat([slow, fused], dim=1)
 
 
@@ -87,7 +96,7 @@ class SlowFast(Encoder):
     in four (``step``), and after every part but the last what a connection brings over from the
     fast one. One volume feeds both: of ``d`` slices, the slow pathway sees ``ceil(d / step)``,
     spread evenly from the first to the last, which for a multiple of ``step`` are those of the
-    original's ``PackPathway``.
+    original's ``PackPathway``; in mmaction2's networks, the first of each ``step``.
 
     A feature map is that of the slow pathway and, beside it, that of the fast one, averaged over
     groups of ``step`` slices. The feature vector has the mean of each pathway over its own
@@ -125,9 +134,11 @@ class SlowFast(Encoder):
             in_channels=in_channels,
         )
         self.step = plan.step
+        self.evenly = not plan.plain
 
         def fusion(width: int) -> FastToSlow:
-            return FastToSlow(width // _THINNER, plan.fusion_depth, plan.step, padding)
+            thin = width // _THINNER
+            return FastToSlow(thin, plan.fusion_depth, plan.step, padding, plain=plan.plain)
 
         slow_stem, fast_stem = (
             Stem(in_channels, width, depth, padding, pooled=True)
@@ -135,7 +146,8 @@ class SlowFast(Encoder):
         )
         self.blocks = nn.ModuleList([Pathways(slow_stem, fast_stem, fusion(STEM_WIDTH))])
         before = STEM_WIDTH
-        for index, (count, width) in enumerate(zip(plan.blocks, WIDTHS, strict=True)):
+        counts = zip(plan.blocks, plan.fast_blocks or plan.blocks, strict=True)
+        for index, (both_counts, width) in enumerate(zip(counts, WIDTHS, strict=True)):
             slow, fast = (
                 StagePlan(
                     blocks=count,
@@ -143,9 +155,9 @@ class SlowFast(Encoder):
                     stride=_STRIDES[index],
                     first_depths=depths[index],
                 ).build(padding)
-                for entering, thinner, depths in (
-                    (before + 2 * before // _THINNER, 1, plan.slow_depths),
-                    (before // _THINNER, _THINNER, plan.fast_depths),
+                for count, entering, thinner, depths in (
+                    (both_counts[0], before + 2 * before // _THINNER, 1, plan.slow_depths),
+                    (both_counts[1], before // _THINNER, _THINNER, plan.fast_depths),
                 )
             )
             last = index == len(WIDTHS) - 1
@@ -154,6 +166,8 @@ class SlowFast(Encoder):
 
     def slow_slices(self, depth: int) -> list[int]:
         """Return the indices of the slices that the slow pathway sees, of ``depth`` slices."""
+        if not self.evenly:
+            return list(range(0, depth, self.step))
         # What torch.linspace gives, without tensors: under PyTorch's fake mode they have no values.
         count = -(-depth // self.step)
         last, steps = np.float32(depth - 1), np.arange(count, dtype=np.float32)

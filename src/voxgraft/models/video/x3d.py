@@ -43,10 +43,13 @@ class X3DPlan:
     Attributes:
         reference: The public implementation.
         deeper: Factor by which there are more blocks than (1, 2, 5, 3), rounded up.
+        normalized: Whether the shortcut that only reduces the plane is normalized too, as in
+            PySlowFast.
     """
 
     reference: str
     deeper: float = 2.2
+    normalized: bool = False
 
     @property
     def blocks(self) -> tuple[int, ...]:
@@ -105,14 +108,21 @@ def _attention_width(channels: int) -> int:
 
 
 def _block(
-    before: int, inner: int, after: int, stride: Size3, attention: bool, padding: DepthPadding
+    before: int,
+    inner: int,
+    after: int,
+    stride: Size3,
+    padding: DepthPadding,
+    *,
+    attention: bool,
+    normalized: bool,
 ) -> ResidualBlock:
     changes = before != after or stride != ONE
     weighing = ChannelAttention(inner, _attention_width(inner)) if attention else nn.Identity()
     return ResidualBlock(
         convolution(before, after, ONE, padding, stride=stride) if changes else None,
-        # Without a change of channels, the original's shortcut is not normalized.
-        nn.BatchNorm3d(after) if before != after else None,
+        # Without a change of channels, PyTorchVideo's shortcut is not normalized.
+        nn.BatchNorm3d(after) if before != after or (normalized and changes) else None,
         Bottleneck(
             (before, inner, after),
             convolution(before, inner, ONE, padding),
@@ -163,7 +173,13 @@ class X3D(SequentialEncoder):
                 stride = (1, 2, 2) if number == 0 else ONE
                 entering = before if number == 0 else width
                 inner = int(_EXPANSION * width)
-                stage.append(_block(entering, inner, width, stride, number % 2 == 0, padding))
+                stage.append(
+                    _block(
+                        *(entering, inner, width, stride, padding),
+                        attention=number % 2 == 0,
+                        normalized=plan.normalized,
+                    )
+                )
             blocks.append(ResidualStage(stage))
             before = width
         last = int(_EXPANSION * before)

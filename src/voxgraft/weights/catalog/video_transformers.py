@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from voxgraft.weights.source import UNSTATED, HubFile, InputContract, Origin, Source, WebFile
 
 _K400 = "Kinetics-400"
@@ -244,6 +246,24 @@ def _vjepa2(
     )
 
 
+def _own_vjepa2(name: str, file: str, size: tuple[int, int, int]) -> Source:
+    """Make an entry of a file of the authors' own; their evaluations take the averaged network."""
+    source = _source(
+        name,
+        f"own_{size[0]}_{size[1]}",
+        WebFile(url=f"https://dl.fbaipublicfiles.com/vjepa2/{file}.pt"),
+        "vjepa2",
+        paper="arXiv:2506.09985",
+        size=size,
+        trained_on=_VIDEOMIX,
+        licence="mit",
+        note="the averaged network (target_encoder), as the authors evaluate it; the file has the "
+        "trained one (encoder), the predictor and the optimizer too. The pooled vector is the mean "
+        "of the tokens",
+    )
+    return replace(source, key="target_encoder")
+
+
 SOURCES: tuple[Source, ...] = (
     _torchvision("mvit_v1_b", "mvit_v1_b-dbeb1030", (16, 224, 224), "kinetics400_v1"),
     _torchvision("mvit_v2_s", "mvit_v2_s-ae3be167", (16, 224, 224), "kinetics400_v1"),
@@ -354,6 +374,10 @@ SOURCES: tuple[Source, ...] = (
     _vjepa2("vjepa2_vith", (64, 256, 256), 22_282_880),
     _vjepa2("vjepa2_vitg", (64, 256, 256), 22_381_312),
     _vjepa2("vjepa2_vitg", (64, 384, 384), 22_381_312),
+    _own_vjepa2("vjepa2_vitl", "vitl", (64, 256, 256)),
+    _own_vjepa2("vjepa2_vith", "vith", (64, 256, 256)),
+    _own_vjepa2("vjepa2_vitg", "vitg", (64, 256, 256)),
+    _own_vjepa2("vjepa2_vitg", "vitg-384", (64, 384, 384)),
     _vjepa2("vjepa2_vitl", (16, 256, 256), 22_086_016, head=49_514_670, data=_SSV2),
     _vjepa2("vjepa2_vitg", (64, 384, 384), 22_381_312, head=93_494_190, data=_SSV2),
 )

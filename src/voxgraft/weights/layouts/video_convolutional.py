@@ -114,11 +114,18 @@ def _mmaction(architecture: str) -> tuple[Rename | Drop, ...]:
         ),
     }[architecture.partition("_")[0]]
     return (
-        Drop(r"data_preprocessor\..*", "the image normalization, which the input contract states"),
-        Rename(r"^backbone\.", ""),
+        *_MMACTION,
         Rename(r"^conv1\.conv\.", "blocks.0.conv."),
         Rename(r"^conv1\.bn\.", "blocks.0.norm."),
         Rename(r"^layer(\d)\.(\d+)\.", r"blocks.\g<1>.res_blocks.\g<2>."),
+        *_mmaction_block(middle),
+    )
+
+
+def _mmaction_block(middle: tuple[Rename, ...]) -> tuple[Rename, ...]:
+    """Name the tensors of a bottleneck of mmaction2's; ``middle`` names its second convolution."""
+    inside, branch = r"(?<=\d)", ".branch2."
+    return (
         Rename(rf"{inside}\.downsample\.conv\.", ".branch1_conv."),
         Rename(rf"{inside}\.downsample\.bn\.", ".branch1_norm."),
         Rename(rf"{inside}\.conv1\.conv\.", f"{branch}conv_a."),
@@ -127,6 +134,79 @@ def _mmaction(architecture: str) -> tuple[Rename | Drop, ...]:
         Rename(rf"{inside}\.conv3\.conv\.", f"{branch}conv_c."),
         Rename(rf"{inside}\.conv3\.bn\.", f"{branch}norm_c."),
     )
+
+
+def _mmaction_slowfast(architecture: str) -> tuple[Rename | Drop, ...]:
+    """Name mmaction2's SlowFast, whose connections are convolutions alone.
+
+    Raises:
+        SourceError: If the architecture is no such network.
+    """
+    if not architecture.startswith("slowfast_plain_"):
+        raise SourceError(
+            "the key layout 'mmaction-slowfast' names tensors of slowfast_plain networks, not of "
+            f"{architecture!r}. Give the architecture that the file is of."
+        )
+    rules: list[Rename] = []
+    for index, path in enumerate(("slow_path", "fast_path")):
+        place = f"multipathway_blocks.{index}"
+        rules += [
+            Rename(rf"^{path}\.conv1\.conv\.", f"blocks.0.{place}.conv."),
+            Rename(rf"^{path}\.conv1\.bn\.", f"blocks.0.{place}.norm."),
+            Rename(rf"^{path}\.layer(\d)\.(\d+)\.", rf"blocks.\g<1>.{place}.res_blocks.\g<2>."),
+        ]
+    fusion = "multipathway_fusion.conv_fast_to_slow."
+    middle = (
+        Rename(r"(?<=\d)\.conv2\.conv\.", ".branch2.conv_b."),
+        Rename(r"(?<=\d)\.conv2\.bn\.", ".branch2.norm_b."),
+    )
+    return (
+        *_MMACTION,
+        Rename(r"^slow_path\.conv1_lateral\.conv\.", f"blocks.0.{fusion}"),
+        Rename(r"^slow_path\.layer(\d)_lateral\.conv\.", rf"blocks.\g<1>.{fusion}"),
+        *rules,
+        *_mmaction_block(middle),
+    )
+
+
+def _pyslowfast_x3d(architecture: str) -> tuple[Rename | Drop, ...]:
+    """Name PySlowFast's X3D, whose first shortcut is normalized.
+
+    Raises:
+        SourceError: If the architecture is no such network.
+    """
+    if not architecture.startswith("x3d_normalized_"):
+        raise SourceError(
+            "the key layout 'pyslowfast-x3d' names tensors of x3d_normalized networks, not of "
+            f"{architecture!r}. Give the architecture that the file is of."
+        )
+    stages = [
+        Rename(rf"^s{stage}\.pathway0_res(\d+)\.", rf"blocks.{stage - 1}.res_blocks.\g<1>.")
+        for stage in range(2, 6)
+    ]
+    inside = r"(?<=\d)"
+    return (
+        # PyTorchVideo calls the convolution in the plane conv_t, and that along depth conv_xy.
+        Rename(r"^s1\.pathway0_stem\.conv_xy\.", "blocks.0.conv.conv_t."),
+        Rename(r"^s1\.pathway0_stem\.conv\.", "blocks.0.conv.conv_xy."),
+        Rename(r"^s1\.pathway0_stem\.bn\.", "blocks.0.norm."),
+        *stages,
+        Rename(rf"{inside}\.branch1\.", ".branch1_conv."),
+        Rename(rf"{inside}\.branch1_bn\.", ".branch1_norm."),
+        Rename(rf"{inside}\.branch2\.b_bn\.", ".branch2.norm_b.0."),
+        Rename(rf"{inside}\.branch2\.se\.fc1\.", ".branch2.norm_b.1.block.0."),
+        Rename(rf"{inside}\.branch2\.se\.fc2\.", ".branch2.norm_b.1.block.2."),
+        Rename(rf"{inside}\.branch2\.([abc])\.", r".branch2.conv_\g<1>."),
+        Rename(rf"{inside}\.branch2\.([ac])_bn\.", r".branch2.norm_\g<1>."),
+        Rename(r"^head\.conv_5\.", "blocks.5.pool.pre_conv."),
+        Rename(r"^head\.conv_5_bn\.", "blocks.5.pool.pre_norm."),
+        Rename(r"^head\.lin_5\.", "blocks.5.pool.post_conv."),
+    )
+
+
+def _is_mmaction_slowfast(names: Collection[str]) -> bool:
+    stem = "slow_path.conv1.conv.weight"
+    return stem in names or f"backbone.{stem}" in names
 
 
 def _is_mmaction(names: Collection[str]) -> bool:
@@ -150,11 +230,18 @@ def _is_pyslowfast(names: Collection[str]) -> bool:
     return _PYSLOWFAST_STEM in names or f"backbone.{_PYSLOWFAST_STEM}" in names
 
 
+_MMACTION: tuple[Rename | Drop, ...] = (
+    Drop(r"data_preprocessor\..*", "the image normalization, which the input contract states"),
+    Rename(r"^backbone\.", ""),
+)
+
 LAYOUTS: Mapping[str, Callable[[str], tuple[Rename | Drop, ...]]] = {
     "torchvision-video": _torchvision_video,
     "pytorchvideo": _pytorchvideo,
     "pyslowfast": _pyslowfast,
+    "pyslowfast-x3d": _pyslowfast_x3d,
     "mmaction-resnet3d": _mmaction,
+    "mmaction-slowfast": _mmaction_slowfast,
     "hara": _hara,
     "inception-i3d": _inception_i3d,
 }
@@ -162,7 +249,9 @@ LAYOUTS: Mapping[str, Callable[[str], tuple[Rename | Drop, ...]]] = {
 SIGNS: tuple[tuple[str, Callable[[Collection[str]], bool]], ...] = (
     ("torchvision-video", _is_torchvision),
     ("pytorchvideo", _is_pytorchvideo),
+    ("pyslowfast-x3d", lambda names: "s1.pathway0_stem.conv_xy.weight" in names),
     ("pyslowfast", _is_pyslowfast),
+    ("mmaction-slowfast", _is_mmaction_slowfast),
     ("mmaction-resnet3d", _is_mmaction),
     ("inception-i3d", lambda names: "Conv3d_1a_7x7.conv3d.weight" in names),
 )

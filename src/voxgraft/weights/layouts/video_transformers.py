@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping
 
 from voxgraft.weights.convert.rules import Drop, Join, Naming, Rename
@@ -144,6 +145,16 @@ def _transformers_vjepa2(architecture: str) -> tuple[Naming, ...]:
     )
 
 
+def _vjepa2(architecture: str) -> tuple[Naming, ...]:
+    """Name the tensors as the authors' files do: those of this package, behind prefixes."""
+    return (
+        Rename(r"^(?:module\.)?backbone\.", ""),
+        Drop(
+            "pos_embed", "a fixed table of sines; the network has rotary positions and no use of it"
+        ),
+    )
+
+
 LAYOUTS: Mapping[str, Callable[[str], tuple[Naming, ...]]] = {
     "torchvision-swin3d": _torchvision_swin,
     "torchvision-mvit": _torchvision_mvit,
@@ -155,7 +166,20 @@ LAYOUTS: Mapping[str, Callable[[str], tuple[Naming, ...]]] = {
     "transformers-timesformer": _transformers_timesformer,
     "transformers-vivit": _transformers_vivit,
     "transformers-vjepa2": _transformers_vjepa2,
+    "vjepa2": _vjepa2,
 }
+
+
+_OWN_VJEPA2 = re.compile(r"(?:module\.)?backbone\.(?:patch_embed\.proj|blocks\.\d+|norm)\.[\w.]+")
+
+
+def _is_vjepa2(names: Collection[str]) -> bool:
+    """Say whether names are V-JEPA 2's: a transformer's blocks, and no table of positions.
+
+    V-JEPA's first version has the same names and a table.
+    """
+    blocks = any(name.endswith("backbone.blocks.0.attn.qkv.bias") for name in names)
+    return blocks and all(map(_OWN_VJEPA2.fullmatch, names))
 
 
 def _is_videomae(names: Collection[str]) -> bool:
@@ -192,5 +216,6 @@ SIGNS: tuple[tuple[str, Callable[[Collection[str]], bool]], ...] = (
     ("transformers-vivit", _any("vivit.", "embeddings.position_embeddings")),
     ("transformers-vjepa2", _any("", "embeddings.patch_embeddings.proj.", "layer.0.norm1.")),
     ("videomae", _is_videomae),
+    ("vjepa2", _is_vjepa2),
 )
 """What tensor names speak for a layout: the first that holds counts."""
