@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from voxgraft.datasets import Masks
+from voxgraft.datasets import Masks, Structures, write_structures
 from voxgraft.errors import InferenceError
 from voxgraft.inference import SegmentedScan
 from voxgraft.inference.probabilities import FULL
@@ -177,3 +177,46 @@ def test_questions_that_make_no_sense() -> None:
         LesionQuestion(("pdac",), PancreasRules()).check(["pdac", "liver"])
     text = LesionQuestion(("a",), LesionRules(matching="iou", min_iou=0.3)).describe()
     assert "IoU of at least 0.3" in text
+
+
+def test_patients_are_judged_by_the_phases_of_their_scans(small, voxgraft, tmp_path) -> None:
+    lines = ["case_id,patient_id,image,masks,phase"]
+    # Patient, phase, tumor drawn, tumor predicted (4 x 3 x 4 = 48 voxels beside the pancreas).
+    scans = (
+        ("p1", "venous", 2, 2),
+        ("p1", "arterial", 2, 0),
+        ("p2", "arterial", 4, 4),
+        ("p3", "venous", 0, 3),
+        ("p4", "arterial", 2, 0),  # a PDAC is not looked for in this phase
+    )
+    for number, (patient, phase, real, guess) in enumerate(scans):
+        case = f"s{number}"
+        labels = []
+        for tumor in (real, guess):
+            one = np.zeros((12, 14, 16), np.uint8)
+            one[2:8, 2:8, 2:8] = 1
+            one[3:7, 3:6, 8:12] = tumor
+            labels.append(one)
+        small.write_labels(labels[0], tmp_path / "drawn" / f"{case}.nii.gz")
+        small.write_labels(labels[1], tmp_path / "found" / f"{case}.nii.gz")
+        lines.append(f"{case},{patient},drawn/{case}.nii.gz,drawn/{case}.nii.gz,{phase}")
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    structures = {name: (k,) for k, name in enumerate(NAMES, 1)}
+    for folder in (tmp_path, tmp_path / "found"):
+        write_structures(Structures("label_map", structures), folder / "structures.json")
+    given = ("--predictions", tmp_path / "found", tmp_path / "t.csv", "--lesion-rules", "pancreas")
+    code, said, errors = voxgraft("evaluate", *given, "--out", tmp_path / "out")
+    assert code == 0, errors
+    assert "pdac 30, cyst 40, pnet 35" in errors
+    patients = pd.read_csv(tmp_path / "out" / "patients.csv").set_index("patient_id")
+    assert list(patients["positive"]) == [True, True, False, False]
+    assert list(patients["called"]) == [True, True, True, False]
+    assert patients["score"].tolist() == pytest.approx([48 * 3 / 1000] * 3 + [0])
+    lesions = pd.read_csv(tmp_path / "out" / "lesion_metrics.csv").set_index("class")
+    assert lesions.loc["pdac", ["lesions", "found"]].tolist() == [3, 1]
+    assert lesions.loc["cyst", "false_positives"] == 1
+    (row,) = [line for line in said.splitlines() if line.startswith(PANCREAS)]
+    assert row.split("\t")[1:3] == ["4", "2"]
+    assert row.split("\t")[3].startswith("1.000")
+    assert row.split("\t")[4].startswith("0.500")
+    assert row.split("\t")[5].startswith("0.750")
