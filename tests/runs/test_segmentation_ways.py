@@ -9,17 +9,19 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from voxgraft.datasets import write_table
+from voxgraft.files import read_json
+from voxgraft.grafting import graft
 from voxgraft.recipes import recipe_from_dict
-from voxgraft.runs import begin_run, execute, execute_run, load_segmentation
+from voxgraft.runs import begin_run, build_segmenter, execute, execute_run, load_segmentation
+from voxgraft.runs.build import loaded_decoder
 from voxgraft.synthesis import write_anatomies
 
 CLASSES = ("lung_left", "liver")
 WAYS = {
     "plain": {},
-    "deep": {"segmentation": {"deep_supervision": True}},
-    "focal": {"segmentation": {"loss": "dice_focal"}},
+    "deep_focal": {"segmentation": {"deep_supervision": True, "loss": "dice_focal"}},
     "focal_overlapping": {"segmentation": {"loss": "dice_focal", "overlapping": True}},
-    "surfaces": {"segmentation": {"loss": "dice_ce_hausdorff", "deep_supervision": True}},
+    "surfaces_deep": {"segmentation": {"loss": "dice_ce_hausdorff", "deep_supervision": True}},
     "surfaces_overlapping": {"segmentation": {"loss": "dice_ce_hausdorff", "overlapping": True}},
     "text": {"segmentation": {"head": "text"}},
     "batch_of_one": {
@@ -27,7 +29,6 @@ WAYS = {
         "optimization": {"batch_size": 1},
     },
     "bf16_accumulated": {
-        "segmentation": {"deep_supervision": True},
         "optimization": {"precision": "bf16", "accumulate": 2, "batch_size": 1},
         # In bf16, PyTorch's weight gradients of 3D kernels are wrong on a CPU for maps of depth 2.
         "crop_size_voxels": [32, 16, 16],
@@ -39,9 +40,8 @@ WAYS = {
     "frozen": {"start": {"adapt": "frozen", "parts": "all"}},
     "layerwise": {"start": {"adapt": {"method": "layerwise", "decay": 0.5}}},
     "gradual": {"start": {"adapt": {"method": "gradual", "until": 0.5}}},
-    "lora": {"start": {"adapt": {"method": "lora", "rank": 2}}},
     "lora_text_deep": {
-        "start": {"adapt": "lora", "parts": "encoder"},
+        "start": {"adapt": {"method": "lora", "rank": 2}, "parts": "encoder"},
         "segmentation": {"head": "text", "deep_supervision": True},
     },
 }
@@ -65,7 +65,7 @@ def small(tmp_path_factory):
     return made
 
 
-def recipe(small, changes, *, steps=6):
+def recipe(small, changes, *, steps=4):
     segmentation = {"validation_overlap": 0.0, "overlap": 0.0, **changes.get("segmentation", {})}
     if segmentation.get("head") == "text":
         segmentation["embeddings"] = str(small.root / "names.safetensors")
@@ -76,7 +76,7 @@ def recipe(small, changes, *, steps=6):
         "metric": "dice",
         "preprocessing": {"intensity": {"kind": "window", "low": -1000, "high": 300}},
         "augmentation": {"flip_axes": ["width"], "intensity_shift": 0.05},
-        "model": "segresnet_8",
+        "model": changes.get("model", "segresnet_8"),
         "start": own | changes["start"] if "start" in changes else "scratch",
         "crop_size_voxels": changes.get("crop_size_voxels", [8, 16, 16]),
         "segmentation": segmentation,
@@ -153,28 +153,57 @@ class Stopped(BaseException):
 
 @pytest.mark.parametrize("way", ["bf16_accumulated", "lora_text_deep"])
 def test_stopped_and_resumed_is_bitwise_the_same(way, small, tmp_path, monkeypatch):
-    monkeypatch.setattr(execute, "fit", partial(execute.fit, checkpoint_every_steps=3))
+    monkeypatch.setattr(execute, "fit", partial(execute.fit, checkpoint_every_steps=2))
     for name in ("whole", "cut"):
-        begin_run(tmp_path / name, recipe(small, WAYS[way], steps=6))
+        begin_run(tmp_path / name, recipe(small, WAYS[way], steps=4))
     execute_run(tmp_path / "whole", check_parity=False)
     made = []
 
     def stop(_steps, _text):
         made.append(1)
-        if len(made) == 5:
+        if len(made) == 3:
             raise Stopped
 
     with pytest.raises(Stopped):
         execute_run(tmp_path / "cut", on_steps=stop, check_parity=False)
     result = execute_run(tmp_path / "cut", check_parity=False)
-    assert result["fit"]["resumed_at"] == 3
+    assert result["fit"]["resumed_at"] == 2
     whole, cut = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
 
 
-def test_rates_of_a_run_fall_through_a_decoder_that_came_from_the_start(small, monkeypatch):
-    from voxgraft.runs.build import build_segmenter, loaded_decoder
+def test_exchanged_normalization_is_what_the_graft_reports_and_what_comes_back(small, tmp_path):
+    """From BatchNorm to group normalization: as the graft of a classification exchanges it."""
+    unet = {"decoder": "unet", "decoder_width": 4}
+    plain = {"model": "mobilenetv3_small_3d", "segmentation": unet}
+    first = recipe(small, plain, steps=1)
+    run = begin_run(tmp_path / "first", first)
+    execute_run(run.path)
+    start = {"source": str(run.path), "parts": "decoder", "norm": "group"}
+    changed = recipe(small, plain | {"start": start}, steps=1)
+    own, grafted = build_segmenter(changed, 3, check_parity=False)
+    expected = graft(
+        str(run.path), "mobilenetv3_small_3d", norm="group", in_channels=1, check_parity=False
+    )
+    assert not any(isinstance(layer, torch.nn.BatchNorm3d) for layer in own.encoder.modules())
+    state = own.encoder.state_dict()
+    assert state.keys() == expected.encoder.state_dict().keys()
+    for name, value in expected.encoder.state_dict().items():  # running statistics folded in
+        assert torch.equal(state[name], value), name
+    assert grafted.report.norm == expected.report.norm == "group"
+    assert any("became group normalizations" in note for note in grafted.report.notes)
+    sizes = sum(parameter.numel() for parameter in own.parameters())
+    assert grafted.report.parameters["model"] == sizes
+    begin_run(tmp_path / "second", changed)
+    execute_run(tmp_path / "second", check_parity=False)
+    report = read_json(tmp_path / "second" / "graft.json")
+    assert report["norm"] == "group"
+    loaded = load_segmentation(tmp_path / "second").network
+    trained = load_file(tmp_path / "second" / "model.safetensors")
+    assert all(torch.equal(loaded.state_dict()[name], value) for name, value in trained.items())
 
+
+def test_rates_of_a_run_fall_through_a_decoder_that_came_from_the_start(small):
     for parts, loaded in (("decoder", True), ("encoder", False)):
         start = {"parts": parts, "adapt": {"method": "layerwise", "decay": 0.5}}
         network, grafted = build_segmenter(recipe(small, {"start": start}), 3, check_parity=False)
