@@ -120,7 +120,7 @@ def segment_to(
     if faults:
         raise_faults(
             InferenceError,
-            f"{len(faults)} of {len(scans)} scans are not segmented",
+            f"{len(faults)} of {len(scans)} scans are not segmented, or not wholly written",
             faults,
             "Mend or leave out those; the others are written.",
         )
