@@ -124,3 +124,12 @@ def test_undefined_and_one_seed():
     assert found.text("a", "b", "AUROC").startswith("Label savings of a cannot be given")
     single = _savings(_runs(4, 2, seeds=1), _runs(9, 3, seeds=1))
     assert "one training seed" in single.note
+
+
+def test_a_flat_reference_is_said_to_need_fewer_itself():
+    found = _savings(_runs(4, 2, 1, 1), _runs(9, 3, 3, 3))
+    assert "The reference itself is as good already with 100 patients" in found.text(
+        "a", "b", "MAE"
+    )
+    rising = _savings(_runs(4, 2, 1, 1), _runs(9, 8, 5, 3))
+    assert "itself" not in rising.text("a", "b", "MAE")

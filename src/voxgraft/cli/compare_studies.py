@@ -62,10 +62,10 @@ def study_plan(name: str, flags: StudyFlags) -> dict[str, Any]:
     strange = flags.given(*(n for other in STUDIES if other != name for n in _OWN[other]))
     if strange or flags.table is None:
         own = ", ".join(_FLAGS.get(n, f"--{n.replace('_', '-')}") for n in _OWN[name])
-        said = f"it has no {', '.join(strange)}. " if strange else ""
+        said = f"It has no {', '.join(strange)}. " if strange else ""
         raise UsageError(
             f"{name} takes --table, and as wished --model, --seeds, --dataset, "
-            f"--pretraining-table, --small, {own}: {said}change single settings with --set "
+            f"--pretraining-table, --small, {own}. {said}Change single settings with --set "
             f"PATH=VALUE (docs/{name}.md)."
         )
     table = str(flags.table.resolve())

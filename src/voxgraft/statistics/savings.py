@@ -167,6 +167,27 @@ def _cells(
     return [check_scores(runs, cases, name, undefined=undefined) for runs, name in named]
 
 
+def _reference_needs(
+    metric: MetricLike,
+    truth: Array,
+    reference: Mapping[int, ArrayLike],
+    sign: float,
+    *,
+    undefined: bool,
+) -> int | None:
+    """Return the fewest patients with which the reference reaches its goal itself, if not all."""
+    sizes = check_sizes(list(reference), "the reference")
+    means = []
+    for size in sizes:
+        runs = check_scores(
+            reference[size], len(truth), f"reference at {size} patients", undefined=undefined
+        )
+        means.append(np.mean([float(metric(truth, run)) for run in runs]))
+    curve = sign * np.array(means)
+    first = int(np.argmax(isotonic(curve) >= curve[-1] - 1e-12))
+    return sizes[first] if np.isfinite(curve).all() and first < len(sizes) - 1 else None
+
+
 def _draws(
     metric: MetricLike, truth: Array, cells: list[Floats], grouped: Patients, size: int, seed: int
 ) -> Floats:
@@ -233,6 +254,9 @@ def label_savings(
     needed = float(_needed(sizes, sign * means[None, :-1], sign * means[None, -1])[0])
     status: Status = "interpolated"
     notes = []
+    alone = _reference_needs(metric, truth, reference, sign, undefined=undefined)
+    if alone is not None and not math.isnan(needed):
+        notes.append(f"the reference itself is as good already with {alone} patients")
     if math.isnan(needed):
         status = "undefined"
         notes.append("the metric is undefined for these test patients")
