@@ -118,8 +118,9 @@ def image_source(path: Path, architecture: str, shapes: Shapes) -> Source:
 def native_source(path: Path, architecture: str, shapes: Shapes, networks: Networks) -> Source:
     """Return the Source of a file with the tensors of a network for video or volumes.
 
-    Its input contract is that of the catalogue's first source of this network, and the note says
-    so; where there is none, intensities are taken as they are.
+    Its input contract, head and decoder are those of the catalogue's source of this network that
+    leaves the fewest tensors over (of equals, one of as many channels), and the note says so;
+    where there is none, intensities are taken as they are. Nobody says what its classes are.
 
     Args:
         path: The file.
@@ -135,12 +136,19 @@ def native_source(path: Path, architecture: str, shapes: Shapes, networks: Netwo
     ]
     place = LocalFile(path=str(path))
     name = f"{architecture}@{path.name}"
+    made: list[tuple[int, bool, Source]] = []
     for known in SOURCES:
         if known.architecture == architecture:
             note = f"the input contract is that of {known.id!r}: check that it is this file's"
             source = replace(known, id=name, file=place, sha256=None, digests=None, note=note)
             source = replace(source, verified=False, licence=UNSTATED, trained_on=(), key=None)
-            return _named(replace(source, sha256_begins=None), likenesses, shapes)
+            # Names of classes are the published file's, not those of any file of its shape.
+            source = replace(source, sha256_begins=None, classes=())
+            source = _named(source, likenesses, shapes)
+            left = renamed(shapes, naming_rules(source)).keys() - anatomy.shapes.keys()
+            made.append((len(left), source.input.channels != known.input.channels, source))
+    if made:
+        return min(made, key=lambda each: each[:2])[2]
     stem = min(anatomy.stems)
     source = Source(
         id=name,
