@@ -19,7 +19,7 @@ from voxgraft.errors import TableError, raise_faults
 
 DATASET = "dataset"
 """Column of a joined table: which data set a case is of."""
-_FILE_NAMES = ("table", "cases")
+_FILE_NAMES = ("table", "cases", "split", "table_split", "cases_split")
 _SHOWN = 10
 
 Say = Callable[[str], object]

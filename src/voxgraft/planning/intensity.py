@@ -122,8 +122,12 @@ def _of_data(
             differs=contract is not None,
         )
     values = data.values[0]
-    window = Window(_down(values.percentile(0.5)), _up(values.percentile(99.5)))
+    low, high = _down(values.percentile(0.5)), _up(values.percentile(99.5))
     why = "0.5 and 99.5 percentiles of the values within the structures, to [0, 1] (nnU-Net's rule)"
+    if low == high:
+        low, high = low - _NEAR_HU, high + _NEAR_HU
+        why += f"; the structures have one value alone, so {_NEAR_HU:g} HU are added on both sides"
+    window = Window(low, high)
     if data.modality.sure != "certain":
         why += f"; that this is CT in HU is {data.modality.sure}: {data.modality.why}"
     if contract is not None:
