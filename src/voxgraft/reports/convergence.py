@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from voxgraft.reports.comparison import Comparison
 from voxgraft.reports.courses import Course, CoursePoint, Reached
@@ -96,7 +97,7 @@ def _panel(
         }:
             axes.axhline(goal, color=GRAY, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
         axes.set_xlim(left=0)
-        axes.locator_params(axis="x", nbins=5)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=place is _steps))
         axes.set_xlabel("Steps" if place is _steps else _hour_label(comparison))
         axes.set_ylabel(f"{short(found.metric_label or found.metric, 20)}, validation")
         several = len(comparison.model_names) > 1
