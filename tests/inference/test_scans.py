@@ -1,5 +1,6 @@
 """Explanations of scans: heat in place on the scan's own grid, slices, file names, the verb."""
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -199,6 +200,25 @@ def test_the_verb_writes_heat_slices_and_a_picture(saved, voxgraft, tmp_path) ->
         "predict", saved, scans[0], "--explain", out, "--explain-method", "occlusion"
     )
     assert code == 0, said
+
+
+def test_a_broken_scan_loses_no_other(saved, voxgraft, tmp_path) -> None:
+    scans = [tmp_path / f"{name}.nii.gz" for name in "abc"]
+    for path in scans:
+        write_volume(put_blob(scan_of("axial"), np.zeros(3), np.random.default_rng(0)), path)
+    scans[1].write_bytes(b"no scan")
+    out = tmp_path / "found.csv"
+    code, said, errors = voxgraft("predict", saved, *scans, "--out", out, "--json")
+    assert code == 2
+    assert "1 of 3 scans" in errors
+    assert "b.nii.gz" in errors
+    rows = json.loads(said)["predictions"]
+    assert [row["scan"] for row in rows] == [str(scans[0]), str(scans[2])]
+    assert pd.read_csv(out)["scan"].tolist() == [str(scans[0]), str(scans[2])]
+    code, said, errors = voxgraft("predict", saved, scans[1], "--out", tmp_path / "none.csv")
+    assert code == 2
+    assert "1 of 1 scans" in errors
+    assert not (tmp_path / "none.csv").exists()
 
 
 def test_mistakes_of_the_verb_are_named(saved, voxgraft, tmp_path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from voxgraft.cli.output import JSON_OPTION, emit_json, emit_table, say
-from voxgraft.errors import UsageError
+from voxgraft.errors import UsageError, VolumeError, raise_faults
 
 
 def predict(
@@ -111,8 +111,15 @@ def predict(
     say("preprocessing, as in training:")
     for line in trained.recipe.preprocessing.describe().splitlines():
         say(f"  {line}")
+    failed: dict[Path, str] = {}
     with progress_bar(len(scans), "predicting") as bar:
-        frame = predict_scans(trained, scans, on_scan=lambda path: bar.advance(1, path.name))
+        frame = predict_scans(
+            trained,
+            scans,
+            on_scan=lambda path: bar.advance(1, path.name),
+            on_fault=failed.__setitem__,
+        )
+    done = [path for path in scans if path not in failed]
     records = frame.to_dict(orient="records")
     if out is not None:
         with atomic_path(out) as temporary:
@@ -122,16 +129,16 @@ def predict(
                 frame.to_csv(temporary, index=False, sep="\t" if out.suffix == ".tsv" else ",")
         say(f"wrote {out}")
     if explain is not None:
-        with progress_bar(len(scans), "explaining") as bar:
+        with progress_bar(len(done), "explaining") as bar:
             names = explain_to(
                 explain,
                 trained,
-                scans,
+                done,
                 method=method,
                 output=explain_output,
                 on_scan=lambda path: bar.advance(1, path.name),
             )
-        for path, name in zip(scans, names, strict=True):
+        for path, name in zip(done, names, strict=True):
             say(f"{path}: why is in {explain}/{name}.png, {name}_heat.nii.gz, {name}_slices.csv")
     if as_json:
         emit_json(
@@ -147,3 +154,10 @@ def predict(
             for record in records
         ]
         emit_table([str(name) for name in frame.columns], rows)
+    if failed:
+        raise_faults(
+            VolumeError,
+            f"{len(failed)} of {len(scans)} scans cannot be predicted",
+            list(failed.values()),
+            "Mend or leave out those files; the others are above.",
+        )

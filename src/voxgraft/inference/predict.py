@@ -23,42 +23,51 @@ def predict(
     scans: Sequence[Path],
     *,
     on_scan: Callable[[Path], None] | None = None,
+    on_fault: Callable[[Path, str], None] | None = None,
 ) -> pd.DataFrame:
     """Predict scans, one at a time.
 
     Args:
         run: A trained run.
         scans: Files or DICOM folders, of any supported format.
-        on_scan: Told of each finished scan.
+        on_scan: Told of each scan that was worked off.
+        on_fault: Told of each scan that cannot be read or preprocessed, and why; the others are
+            predicted then. Without it one such scan is an error.
 
     Returns:
-        One row a scan: ``scan``; for classes ``predicted`` (the class, or the labels above .5) and
-        ``probability_<class>``; for regression ``predicted`` in the target's unit.
+        One row a scan that was predicted: ``scan``; for classes ``predicted`` (the class, or the
+        labels above .5) and ``probability_<class>``; for regression ``predicted`` in the target's
+        unit.
 
     Raises:
-        VolumeError: If scans cannot be read or preprocessed; all are named, none is predicted.
+        VolumeError: If scans cannot be read or preprocessed; all are named, none is predicted. With
+            ``on_fault`` only if none can.
     """
     check_predicts_scans(run)
     faults: list[str] = []
+    done: list[str] = []
     scores: list[Float[np.ndarray, " k"]] = []
     for path in scans:
         try:
             _, prepared = read_prepared(run, Path(path))
         except VoxgraftError as error:
             faults.append(str(error))
-            continue
-        if not faults:
-            scores.append(score_image(run, prepared.voxels))
+            if on_fault is not None:
+                on_fault(Path(path), str(error))
+        else:
+            if not faults or on_fault is not None:
+                done.append(str(path))
+                scores.append(score_image(run, prepared.voxels))
         if on_scan is not None:
             on_scan(Path(path))
-    if faults:
+    if faults and (on_fault is None or not done):
         raise_faults(
             VolumeError,
             f"{len(faults)} of {len(scans)} scans cannot be predicted",
             faults,
             "Mend or leave out those files; nothing was written.",
         )
-    return in_words(run, [str(path) for path in scans], np.stack(scores))
+    return in_words(run, done, np.stack(scores))
 
 
 def check_predicts_scans(run: TrainedRun) -> None:
