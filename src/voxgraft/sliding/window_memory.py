@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 _LEAST_MAPPED_BYTES = 2**21
-_IDLE_BYTES = 2**27
+_IDLE_BYTES = 2**25
 
 
 class TensorPool:
