@@ -62,6 +62,7 @@ def trials_table(comparison: Comparison) -> Table:
     rates = sorted({rate for trial in comparison.trials for rate in trial.grid})
     rows, records = [], []
     for trial in comparison.trials:
+        # A search that failed or is under way has a grid and no values, or fewer.
         tried = dict(zip(trial.grid, trial.values, strict=False))
         row = cells(*([trial.model] if several else []), trial.start, count(trial.train_size))
         for rate in rates:

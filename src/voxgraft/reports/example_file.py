@@ -80,9 +80,8 @@ def _picture(content: dict[str, NDArray[Any]], example: Example) -> HeatPicture:
     position, heat = _floats(content["position_mm"]), _floats(content["slice_heat"])
     score = _floats(content["slice_score"]) if "slice_score" in content else None
     planes = []
-    for number, (name, at) in enumerate(
-        zip(content["planes"].tolist()[:_MOST_PLANES], content["planes_at"].tolist(), strict=False)
-    ):
+    named, places = content["planes"].tolist(), content["planes_at"].tolist()
+    for number, (name, at) in enumerate(list(zip(named, places, strict=True))[:_MOST_PLANES]):
         if name not in SIDES or not isinstance(at, int) or at < 0:
             raise ValueError(f"plane {name!r} at {at!r}")
         axial = name == "axial"

@@ -45,6 +45,7 @@ def annotated_clips(
             )
         with_split[path] = "split" in read.header
         for line, cells in read.rows:
+            # A short line lacks its last cells: _row names those that it needs.
             row = _row(dict(zip(read.header, cells, strict=False)), files, base)
             if isinstance(row, str):
                 found.faults.append((f"{path}, line {line}", row))
