@@ -7,7 +7,7 @@
 Each is a process of its own, which goes over one scan of noise with windows of 96³, weighted by a
 gaussian. The networks are cheap, so that what is compared is the sliding window:
 
-- ``module``: two convolutions and a 1×1×1 convolution to the classes, an ``nn.Module``;
+- ``module``: a 3×3×3 convolution and a 1×1×1 convolution to the classes, an ``nn.Module``;
 - ``segmentation``: an encoder and a decoder of one 3×3×3 convolution each, and the head, a
   SegmentationNetwork;
 - ``opaque``: a function of which nothing can be known but what it returns, scores that no module
@@ -15,8 +15,9 @@ gaussian. The networks are cheap, so that what is compared is the sliding window
 
 Peaks are of the resident memory of the whole process, libraries, scan and labels and all; on a GPU
 of the memory that PyTorch took there. Times are from the scan to the scores (MONAI's alone) and to
-the labels (or packed masks). Rounds alternate; medians are printed, with the ratios. ``--large``
-adds a scan of 400×512×512, ours alone: MONAI's scores take 46 GiB there.
+the labels (or packed masks), and of the CPU, which other work on the machine changes less. Rounds
+alternate; medians are printed, with the ratios. ``--large`` adds a scan of 400×512×512, ours
+alone: MONAI's scores take 46 GiB there.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ def measure(given: argparse.Namespace) -> None:
     if method == "monai":
         import monai.inferers  # noqa: F401
     on_gpu = given.device != "cpu"
-    begin, scored = time.perf_counter(), 0.0
+    begin, busy, scored = time.perf_counter(), time.process_time(), 0.0
     if method == "ours":
         sliding = Sliding(WINDOW, given.overlap, batch_size=given.batch)
         if given.result == "labels":
@@ -113,12 +114,13 @@ def measure(given: argparse.Namespace) -> None:
             scored = time.perf_counter() - begin
             found = scores.argmax(0).to(torch.uint8) if given.result == "labels" else packed(scores)
             found = found.cpu()
-    seconds = time.perf_counter() - begin
+    seconds, busy = time.perf_counter() - begin, time.process_time() - busy
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10
     if on_gpu:
         peak = torch.cuda.max_memory_allocated()
     checksum = int(found.long().sum())
-    print(json.dumps({"s": seconds, "scored": scored, "gib": peak / 2**30, "sum": checksum}))
+    result = {"s": seconds, "cpu": busy, "scored": scored, "gib": peak / 2**30, "sum": checksum}
+    print(json.dumps(result))
 
 
 def alone(given: argparse.Namespace, method: str, kind: str, size: list[int]) -> dict[str, float]:
@@ -134,6 +136,10 @@ def alone(given: argparse.Namespace, method: str, kind: str, size: list[int]) ->
     return found
 
 
+def row_of(found: dict[str, float]) -> str:
+    return f"{found['s']:.1f} | {found['cpu']:.1f} | {found['gib']:.2f} | {found['sum']:.0f}"
+
+
 def compare(given: argparse.Namespace, kind: str) -> None:
     rounds = [
         {method: alone(given, method, kind, given.size) for method in given.methods}
@@ -141,15 +147,18 @@ def compare(given: argparse.Namespace, kind: str) -> None:
     ]
     for method in given.methods:
         own = [found[method] for found in rounds]
-        s, gib, total = (statistics.median(one[k] for one in own) for k in ("s", "gib", "sum"))
-        print(f"| {kind} | {method} | {s:.1f} | {gib:.2f} | {total:.0f} | | |", flush=True)
+        middle = {key: statistics.median(one[key] for one in own) for key in own[0]}
+        print(f"| {kind} | {method} | {row_of(middle)} | | |", flush=True)
     if set(given.methods) == {"monai", "ours"}:
         pairs = [(r["monai"], r["ours"]) for r in rounds]
         faster = statistics.median(theirs["s"] / ours["s"] for theirs, ours in pairs)
         scored = statistics.median(theirs["scored"] / ours["s"] for theirs, ours in pairs)
         memory = statistics.median(ours["gib"] / theirs["gib"] for theirs, ours in pairs)
-        ratios = f"{faster:.2f} times as fast ({scored:.2f} without MONAI's last step)"
-        print(f"| {kind} | ratio | | | | {ratios} | {memory:.1%} of the memory |", flush=True)
+        busy = statistics.median(theirs["cpu"] / ours["cpu"] for theirs, ours in pairs)
+        ratios = (
+            f"{faster:.2f} times as fast ({scored:.2f} without MONAI's last step; CPU {busy:.2f})"
+        )
+        print(f"| {kind} | ratio | | | | | {ratios} | {memory:.1%} of the memory |", flush=True)
 
 
 def main() -> None:
@@ -171,14 +180,13 @@ def main() -> None:
     if given.alone:
         measure(given)
         return
-    print("| network | method | time (s) | peak memory (GiB) | sum of the result | | |")
-    print("|---|---|---|---|---|---|---|")
+    print("| network | method | time (s) | of CPU (s) | peak (GiB) | sum of the result | | |")
+    print("|---|---|---|---|---|---|---|---|")
     for kind in given.networks:
         compare(given, kind)
         if given.large:
             found = alone(given, "ours", kind, LARGE)
-            row = f"{found['s']:.1f} | {found['gib']:.2f} | {found['sum']:.0f} | | |"
-            print(f"| {kind}, 400×512×512 | ours | {row}", flush=True)
+            print(f"| {kind}, 400×512×512 | ours | {row_of(found)} | | |", flush=True)
 
 
 if __name__ == "__main__":
