@@ -22,7 +22,7 @@ from voxgraft.planning import TrainedNetwork, TrainingMemory
 
 STEP = Path(__file__).parents[1] / "tests" / "planning" / "one_step.py"
 CLASSES = 5
-STEPS = (("segresnet_16", 64, 2), ("nnunet_5_stages_3d", 64, 1), ("resnet18_3d", 96, 2),
+STEPS = (("segresnet_16", 64, 2), ("nnunet_5_stages_3d", 64, 1), ("resnet18_3d", 64, 2),
          ("swin_unetr_12", 64, 1))  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from threading import Event, Thread
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -17,10 +18,28 @@ from voxgraft.models import build_segmentation
 from voxgraft.tasks.segmentation.loss import crop_loss
 
 
-def resident(field: str) -> int:
-    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+def anonymous() -> int:
+    """Return the resident memory of no file; pages of libraries come and go by themselves."""
+    found = re.search(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert found is not None
     return int(found.group(1)) * 1024
+
+
+class Peak(Thread):
+    """Looks at the memory every millisecond, as the kernel keeps no peak of this part of it."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.most, self._ended = 0, Event()
+
+    def run(self) -> None:
+        while not self._ended.wait(0.001):
+            self.most = max(self.most, anonymous())
+
+    def end(self) -> int:
+        self._ended.set()
+        self.join()
+        return self.most
 
 
 def step(network: torch.nn.Module, classes: int, edge: int, crops: int) -> None:
@@ -46,8 +65,9 @@ def main() -> None:
     step(warm, classes, 32, 1)  # libraries load their code
     del warm
     libc.malloc_trim(0)
-    before = resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")
+    before = anonymous()
+    peak = Peak()
+    peak.start()
     network = build_segmentation(model, classes + 1, decoder=decoder)
     optimizer = torch.optim.AdamW(network.parameters())
     for parameter in network.parameters():
@@ -56,7 +76,7 @@ def main() -> None:
     optimizer.zero_grad()
     step(network, classes, edge, crops)
     optimizer.step()
-    print(resident("VmHWM") - before)
+    print(peak.end() - before)
 
 
 main()

@@ -116,6 +116,12 @@ def test_what_cannot_be_planned(two_cases: Table, plan: Any) -> None:
         plan(two_cases, model="segresnet_8", memory_gib=1.001)
 
 
+def test_a_table_without_training_cases(made: Any, plan: Any) -> None:
+    made.add("a", {}, split="test")
+    with pytest.raises(TableError, match=r"has no case in split 'train'; found 'test'"):
+        plan(made.table(), model="segresnet_8")
+
+
 def test_another_network_than_the_starts_is_said() -> None:
     start = find_source("segresnet_16.suprem")
     assert about_network("segresnet_16", start) == []
