@@ -105,18 +105,19 @@ def test_a_folder_for_each_scan_and_cleaning(tmp_path) -> None:
     told: list[Path] = []
     bad = tmp_path / "bad.nii.gz"
     bad.write_bytes(b"no scan")
-    scans = [bad, tmp_path / "scan.nii.gz"]
+    scans = [bad, tmp_path / "scan.nii.gz", tmp_path / "none.nii.gz"]
     rules = {"dim": Cleaning(largest_component=True)}
-    with pytest.raises(InferenceError, match="1 of 2 scans") as refused:
+    with pytest.raises(InferenceError, match="2 of 3 scans") as refused:
         segment_to(out, trained(), scans, cleaning=rules, on_scan=lambda one: told.append(one.scan))
     assert "bad.nii.gz" in str(refused.value)
-    assert told == scans[1:]
+    assert f"{scans[2]}: No such file" in str(refused.value)
+    assert told == scans[1:2]
     assert [path.name for path in out.iterdir()] == ["scan"]
     found = read_label_map(out / "scan" / "combined_labels.nii.gz").voxels
     labels[17] = 0
     assert np.array_equal(found, labels)
     with pytest.raises(InferenceError, match="2 faults") as refused:
-        segment_to(out, trained(), scans[1:], dicom=True)
+        segment_to(out, trained(), scans[1:2], dicom=True)
     assert "not empty" in str(refused.value)
     assert "no DICOM folder" in str(refused.value)
 

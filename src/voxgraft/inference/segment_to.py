@@ -113,6 +113,8 @@ def segment_to(
                 )  # fmt: skip
             except (VoxgraftError, OSError, MemoryError) as error:
                 said = str(error) or type(error).__name__
+                if isinstance(error, OSError) and error.strerror:
+                    said = f"{error.filename or path}: {error.strerror}"
                 faults.append(said if said.startswith(str(path)) else f"{path}: {said}")
                 continue
         if on_scan is not None:
