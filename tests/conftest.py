@@ -11,11 +11,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import settings
 
 from voxgraft.datasets import Table, read_table
 from voxgraft.volumes import Affine, Volume, write_volume
 
 MakeShapes = Callable[..., Table]
+
+# Time is no matter of tests: an example may take long on a busy machine.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session", autouse=True)

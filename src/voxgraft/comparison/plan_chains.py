@@ -41,8 +41,11 @@ def expand_sizes(values: dict[str, Any], faults: Faults) -> None:
         faults: Where faults go.
     """
     stages: dict[str, Stage] = values["stages"]
-    starts: list[StartSettings] = []
+    starts: list[StartSettings | None] = []  # None: it has a fault, which is told with the others
     for start in values["starts"]:
+        if start is None:
+            starts.append(start)
+            continue
         stage = stages.get(values["chained"].get(start.name, ""))
         if stage is None or not stage.sizes or start.name in values["chained_sizes"]:
             starts.append(start)
