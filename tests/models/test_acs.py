@@ -56,6 +56,15 @@ def test_every_kernel_lies_in_its_plane(data) -> None:
     torch.testing.assert_close(layer(x), directly(layer, x, pad), rtol=1e-4, atol=1e-5)
 
 
+def test_one_channel_that_lies_channels_last_is_convolved() -> None:
+    """PyTorch's own convolution leaves such results unwritten."""
+    torch.manual_seed(0)
+    layer = AcsConv3d(3, 12, 3, stride=(1, 1, 2), padding=1, groups=3)
+    x = torch.randn(2, 3, 2, 2, 1)
+    expected = layer(x)
+    torch.testing.assert_close(layer(x.contiguous(memory_format=torch.channels_last_3d)), expected)
+
+
 @pytest.mark.parametrize("groups", [1, 4, 12])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_gradients_are_those_of_the_direct_convolution(groups, stride) -> None:

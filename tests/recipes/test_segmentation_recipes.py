@@ -75,7 +75,7 @@ def test_a_table_without_validation_still_says_what_is_missing(tmp_path):
 
 def test_the_verb_takes_classes_and_settings(table, tmp_path):
     words = ["pretrain", "--table", table, "--segmentation", "--model", "segresnet_8"]
-    words += ["--class", "liver", "--class", "aorta", "--out", str(tmp_path / "run")]
+    words += ["--classes", "liver,aorta", "--out", str(tmp_path / "run")]
     words += ["--set", "crop_size_voxels=[8,8,8]", "--dry-run", "--json"]
     done = CliRunner().invoke(app, words, catch_exceptions=False)
     assert done.exit_code == 0, done.output
@@ -90,7 +90,7 @@ def test_the_verb_takes_classes_and_settings(table, tmp_path):
     [
         (["--table", "t.csv", "--segmentation", "--target", "x"], "no --target"),
         (["--videos", "v", "--segmentation"], "needs --table"),
-        (["--table", "t.csv", "--target", "x", "--class", "liver"], "needs --segmentation"),
+        (["--table", "t.csv", "--target", "x", "--classes", "liver"], "needs --segmentation"),
         (["--table", "t.csv"], "or --segmentation"),
     ],
 )

@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from voxgraft.cli.compare_studies import STUDIES, StudyFlags, read_sizes, study_plan
+from voxgraft.cli.lists import listed
 from voxgraft.cli.output import JSON_OPTION, SET_OPTION, emit_json, emit_table, say
 from voxgraft.errors import UsageError
 
@@ -40,8 +41,8 @@ def compare(
     group: str | None = typer.Option(
         None, help="With `suprem`: organs, vertebrae, cardiac, muscles or ribs."
     ),
-    classes: list[str] | None = typer.Option(
-        None, "--class", help="With `suprem`, in place of a group: a structure; repeat."
+    classes: str | None = typer.Option(
+        None, help="With `suprem`, in place of a group: structures, with commas between them."
     ),
     pretraining_table: Path | None = typer.Option(
         None, help="With a study: a table of other labelled CT to pre-train on."
@@ -49,8 +50,8 @@ def compare(
     pretraining_target: str | None = typer.Option(
         None, help="With `ke2023`: its target; by default the same."
     ),
-    pretraining_class: list[str] | None = typer.Option(
-        None, "--pretraining-class", help="With `suprem`: a structure of it; by default all."
+    pretraining_classes: str | None = typer.Option(
+        None, help="With `suprem`: structures of it, with commas between them; by default all."
     ),
     pretraining_sizes: str | None = typer.Option(
         None, help="With `suprem`: patients to pre-train on, as 21,256,all; a start each."
@@ -85,10 +86,10 @@ def compare(
         sizes=None if sizes is None else read_sizes(sizes, "--sizes"),
         dataset=dataset,
         group=group,
-        classes=classes,
+        classes=listed(classes),
         pretraining_table=pretraining_table,
         pretraining_target=pretraining_target,
-        pretraining_classes=pretraining_class,
+        pretraining_classes=listed(pretraining_classes),
         pretraining_sizes=None
         if pretraining_sizes is None
         else read_sizes(pretraining_sizes, "--pretraining-sizes"),

@@ -17,7 +17,6 @@ _OWN = {
         "start", "sizes", "group", "classes", "pretraining_classes", "pretraining_sizes",
     ),
 }  # fmt: skip
-_FLAGS = {"classes": "--class", "pretraining_classes": "--pretraining-class"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +39,7 @@ class StudyFlags:
 
     def given(self, *names: str) -> list[str]:
         """Return the flags of some fields that were given."""
-        return [
-            _FLAGS.get(name, f"--{name.replace('_', '-')}") for name in names if getattr(self, name)
-        ]
+        return [f"--{name.replace('_', '-')}" for name in names if getattr(self, name)]
 
     def of_studies(self) -> list[str]:
         """Return the flags given that only studies take."""
@@ -61,7 +58,7 @@ def study_plan(name: str, flags: StudyFlags) -> dict[str, Any]:
 
     strange = flags.given(*(n for other in STUDIES if other != name for n in _OWN[other]))
     if strange or flags.table is None:
-        own = ", ".join(_FLAGS.get(n, f"--{n.replace('_', '-')}") for n in _OWN[name])
+        own = ", ".join(f"--{n.replace('_', '-')}" for n in _OWN[name])
         said = f"It has no {', '.join(strange)}. " if strange else ""
         raise UsageError(
             f"{name} takes --table, and as wished --model, --seeds, --dataset, "

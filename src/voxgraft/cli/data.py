@@ -11,6 +11,7 @@ import typer
 
 from voxgraft.cli.data_join import join
 from voxgraft.cli.data_masks import VERBS
+from voxgraft.cli.lists import listed
 from voxgraft.cli.output import JSON_OPTION, emit_json, emit_table, say
 
 app = typer.Typer(help="Tables of cases: check, split, join, import.", no_args_is_help=True)
@@ -35,7 +36,7 @@ def check(
     from voxgraft.datasets import Target, check_table, read_table
 
     cases = read_table(table)
-    names = None if classes is None else [name.strip() for name in classes.split(",")]
+    names = listed(classes)
     chosen = Target.infer(cases.frame, target, kind=kind, classes=names) if target else None
     findings = check_table(cases, chosen, read_voxels=not headers_only, jobs=jobs)
     faults = [finding for finding in findings if finding.severity == "fault"]
@@ -243,7 +244,7 @@ def medmnist(
     """A MedMNIST3D npz file."""
     from voxgraft.datasets import import_medmnist
 
-    names = None if classes is None else [name.strip() for name in classes.split(",")]
+    names = listed(classes)
     made = import_medmnist(file, out, spacing_mm=spacing_mm, classes=names)
     _tell(made.path, len(made.frame), len(made.patients))
 

@@ -80,7 +80,11 @@ def evaluate(
         given = " ".join(map(str, paths))
         raise UsageError(
             f"evaluate {given}: expected "
-            + ("--predictions DIR TABLE, without a run." if wanted == 1 else "RUN TABLE.")
+            + (
+                "--predictions DIR TABLE, without a run."
+                if wanted == 1
+                else "RUN TABLE: the folder of a finished run, then its labelled cases."
+            )
         )
     run = None if predictions is not None else paths[0]
     segmentation = run is None or segments(run)

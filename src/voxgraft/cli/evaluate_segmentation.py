@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from voxgraft.cli.lists import listed
 from voxgraft.cli.output import emit_json, emit_table, say
 from voxgraft.errors import UsageError
 
@@ -49,7 +50,7 @@ def lesion_question(
         raise UsageError(f"--lesion-rules {rules}: expected one of {', '.join(_RULES)}.")
     if patient_score not in (None, "volume", "probability"):
         raise UsageError(f"--patient-score {patient_score}: expected volume or probability.")
-    told = [part.strip() for part in (classes or "").split(",") if part.strip()]
+    told = listed(classes) or []
     if rules == "pancreas":
         if min_lesion_mm3 or min_iou != 0.1:
             raise UsageError(

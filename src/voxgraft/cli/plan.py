@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
+from voxgraft.cli.lists import listed
 from voxgraft.cli.output import JSON_OPTION, emit_json, emit_table, say
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def plan(
     with progress_bar(len(cases), "measuring") as bar:
         found = plan_segmentation(
             cases,
-            None if classes is None else [name.strip() for name in classes.split(",")],
+            listed(classes),
             model=model,
             source=source,
             memory_gib=memory_gib,

@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from voxgraft.cli.lists import listed
 from voxgraft.cli.one_run import read_with_overrides, train_one
 from voxgraft.cli.output import JSON_OPTION, SET_OPTION, say
 from voxgraft.errors import UsageError
@@ -25,8 +26,10 @@ def pretrain(
     segmentation: bool = typer.Option(
         False, "--segmentation", help="Train on the table's masks, with the settings of SuPreM."
     ),
-    classes: list[str] | None = typer.Option(
-        None, "--class", help="With --segmentation: a structure; repeat. Without: all there are."
+    classes: str | None = typer.Option(
+        None,
+        "--classes",
+        help="With --segmentation: structures, with commas between them; default: all there are.",
     ),
     model: str | None = typer.Option(None, help="Without a recipe: the network."),
     start: str | None = typer.Option(
@@ -47,7 +50,7 @@ def pretrain(
     )
 
     if classes and not segmentation:
-        raise UsageError("--class names structures to segment; it needs --segmentation.")
+        raise UsageError("--classes names structures to segment; it needs --segmentation.")
     if recipe is not None:
         if videos or table or target or model or start or segmentation:
             raise UsageError(
@@ -71,7 +74,7 @@ def pretrain(
                     "--segmentation needs --table, a table with masks, and no --target: name "
                     "structures with --class, or leave it out for all."
                 )
-            data = segmentation_recipe(str(table.resolve()), model, classes=classes)
+            data = segmentation_recipe(str(table.resolve()), model, classes=listed(classes))
         elif videos is not None:
             cases = _video_table(videos, out)
             data = video_recipe(str(cases.resolve()), model, target=(target or ["label"])[0])

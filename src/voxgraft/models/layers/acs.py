@@ -166,6 +166,9 @@ class AcsConv3d(nn.Conv2d, DepthPadded):
         dilations = (dilation,) * 3
         if fast_depthwise_fits(x, kernel, step, dilations, run.groups):
             return depthwise_conv3d(x, kernel, None, step, padding)
+        if x.shape[1] == 1:
+            # PyTorch 2.14 leaves a result of width 1 unwritten if one channel lies channels-last.
+            x = x.clone(memory_format=torch.contiguous_format)
         return F.conv3d(x, kernel, None, step, padding, dilations, run.groups)
 
 
