@@ -71,7 +71,8 @@ def test_videos_make_a_start(kinetics, tmp_path):
     result = RunFolder(out).result()
     assert json.loads(done.stdout[done.stdout.index("{") :])["status"] == result["status"]
     assert result["train_items"] == 12
-    assert result["fit"]["history"][-1]["train_loss"] < 0.8  # 0.69 is chance
+    # The encoder does not make the same bytes each time: 0.71 to 0.74 was seen.
+    assert result["fit"]["history"][-1]["train_loss"] < 0.8  # chance: 0.69
     again = run_verb(*words, "--out", str(out), "--json")  # finished: nothing is trained again
     assert again.exit_code == 0
 

@@ -40,7 +40,6 @@ def write_video(
         stream = container.add_stream(codec, rate=rate, options=options)
         stream.height, stream.width = pictures.shape[1:3]
         stream.pix_fmt = pixels
-        stream.codec_context.thread_count = 1  # the same bytes each time
         if times_ms is not None:
             stream.codec_context.time_base = Fraction(1, 1000)
         for number, picture in enumerate(pictures):
