@@ -1,6 +1,7 @@
 """Set before anything is imported: no hub, one thread. Fixtures that several rooms share."""
 
 import os
+import sys
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"  # small tensors; and tests run side by side
@@ -63,3 +64,20 @@ def make_shapes(tmp_path_factory: pytest.TempPathFactory) -> MakeShapes:
         return read_table(path)
 
     return make
+
+
+@pytest.fixture
+def voxgraft(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, str, str]]:
+    """Return the installed program: exit code, stdout and stderr."""
+    from voxgraft.cli import main as cli
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["voxgraft", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.run()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    return run

@@ -69,6 +69,15 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def scan_sha256(path: Path) -> str:
+    """Return the SHA-256 of a scan: of a file's bytes, or of the names and bytes in a folder."""
+    if not path.is_dir():
+        return file_sha256(path)
+    parts = sorted(part for part in path.rglob("*") if part.is_file())
+    each = [f"{part.relative_to(path).as_posix()} {file_sha256(part)}" for part in parts]
+    return hashlib.sha256("\n".join(each).encode("utf-8", "surrogateescape")).hexdigest()
+
+
 def content_key(value: Any) -> str:
     """Return a key of 16 hex digits for a JSON-like value; equal values give equal keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

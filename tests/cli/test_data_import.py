@@ -1,14 +1,10 @@
 """``voxgraft data import`` of studies, as a stranger meets it."""
 
 import importlib.util
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-import pytest
-
-from voxgraft.cli import main as cli
 from voxgraft.datasets import read_table
 
 DATASETS = Path(__file__).parents[1] / "datasets"
@@ -22,18 +18,6 @@ def module(name: str) -> ModuleType:
     found = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(found)
     return found
-
-
-@pytest.fixture
-def voxgraft(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Verb:
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["voxgraft", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.run()
-        said = capsys.readouterr()
-        return ended.value.code or 0, said.out, said.err  # type: ignore[return-value]
-
-    return run
 
 
 def test_rsna_pe(voxgraft: Verb, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -11,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from voxgraft.cli import main as cli
 from voxgraft.datasets import Structures, write_structures
 from voxgraft.recipes import read_recipe
 from voxgraft.volumes import Affine, LabelMap, Volume, write_volume
@@ -31,20 +29,10 @@ def counted() -> ModuleType:
 
 
 @pytest.fixture
-def voxgraft(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Verb:
+def voxgraft(voxgraft: Verb, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Verb:
     monkeypatch.setenv("VOXGRAFT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("voxgraft.planning.plan.TrainingMemory", counted().Counted)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["voxgraft", "plan", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.run()
-        said = capsys.readouterr()
-        return ended.value.code or 0, said.out, said.err  # type: ignore[return-value]
-
-    return run
+    return lambda *arguments: voxgraft("plan", *arguments)
 
 
 @pytest.fixture

@@ -11,25 +11,6 @@ import pytest
 from voxgraft.cli import main as cli
 from voxgraft.datasets import Table
 
-
-def run(
-    *arguments: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["voxgraft", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        cli.run()
-    said = capsys.readouterr()
-    code = ended.value.code
-    return code if isinstance(code, int) else 0, said.out, said.err
-
-
-@pytest.fixture
-def voxgraft(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., tuple[int, str, str]]:
-    return lambda *arguments: run(*arguments, capsys=capsys, monkeypatch=monkeypatch)
-
-
 Verb = Callable[..., tuple[int, str, str]]
 
 

@@ -1,8 +1,6 @@
 """Explanations of scans: heat in place on the scan's own grid, slices, file names, the verb."""
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +9,6 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from voxgraft.cli import main as cli
 from voxgraft.datasets import Windows
 from voxgraft.files import write_json
 from voxgraft.inference import explain_scan, names_of_scans, scan_slice_of
@@ -161,18 +158,6 @@ def saved(make_run, tmp_path) -> Path:
     save_network(folder, network, run.recipe, run.task, None)
     write_json(folder.result_path, {})
     return folder.path
-
-
-@pytest.fixture
-def voxgraft(capsys, monkeypatch) -> Callable[..., tuple[int, str, str]]:
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["voxgraft", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.run()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
-
-    return run
 
 
 def test_the_verb_writes_heat_slices_and_a_picture(saved, voxgraft, tmp_path) -> None:

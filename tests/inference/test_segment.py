@@ -1,8 +1,6 @@
 """New scans segmented: what a known network finds, on the scan's own grid, and the verb."""
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from voxgraft.cli import main as cli
 from voxgraft.datasets.mask_classes import read_structures
 from voxgraft.datasets.target import Target
 from voxgraft.errors import InferenceError
@@ -195,18 +192,6 @@ def saved(tmp_path_factory) -> Path:
     save_network(folder, network, recipe, task, None)
     write_json(folder.result_path, {})
     return folder.path
-
-
-@pytest.fixture
-def voxgraft(capsys, monkeypatch) -> Callable[..., tuple[int, str, str]]:
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["voxgraft", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.run()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
-
-    return run
 
 
 def test_the_verb_writes_labels_and_says_volumes(saved, voxgraft, tmp_path) -> None:

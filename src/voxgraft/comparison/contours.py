@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped, UInt8
@@ -16,6 +15,7 @@ from voxgraft.datasets import Table, read_masks
 from voxgraft.errors import RunError, VoxgraftError
 from voxgraft.files import atomic_path
 from voxgraft.runs.slices import SLICES_FILE, SegmentedSlice, chosen_slice, read_slices
+from voxgraft.training.progress import finite
 from voxgraft.transforms import Preprocessing, Window
 from voxgraft.types import Json
 from voxgraft.volumes import Affine, read_volume
@@ -146,7 +146,7 @@ def _mean(values: Float[np.ndarray, "*rows k"]) -> Float[np.ndarray, "*rows"]:
 def _chosen(order: Sequence[int]) -> list[tuple[int, str]]:
     """Return the best, the middle and the worst of an order, best first."""
     if len(order) < 3:
-        return list(zip(order, ("best", "worst"), strict=False))
+        return list(zip(order, ("best", "worst")[: len(order)], strict=True))
     return [(order[0], "best"), (order[(len(order) - 1) // 2], "middle"), (order[-1], "worst")]
 
 
@@ -201,8 +201,8 @@ def _found(own: _Drawn, study: Study, place: int, case: Json) -> Json:
         "case_id": case["case_id"],
         "start": own.start,
         "model": own.model,
-        "dice": _number(_mean(own.dice[place])),
-        "structures": [_number(own.dice[place, classes.index(n)]) for n in case["structures"]],
+        "dice": finite(float(_mean(own.dice[place]))),
+        "structures": [finite(own.dice[place, classes.index(n)]) for n in case["structures"]],
     }
 
 
@@ -259,7 +259,3 @@ class Screen:
         planes = np.swapaxes(planes, -1, -2) if self.transpose else planes
         planes = planes[..., ::-1, :] if self.flip_rows else planes
         return np.ascontiguousarray(planes[..., ::-1] if self.flip_columns else planes)
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -15,6 +15,7 @@ from voxgraft.comparison.matrix import Study
 from voxgraft.comparison.plan import reference_of
 from voxgraft.metrics import get_metric
 from voxgraft.runs import RunFolder
+from voxgraft.training.progress import finite
 from voxgraft.types import Json
 
 FEWEST_SEEDS = 5
@@ -85,7 +86,7 @@ def mean_course(courses: Sequence[Course]) -> list[Json]:
         rows.append(
             {
                 "step": step,
-                "hours": _finite(float(np.mean(hours))),
+                "hours": finite(float(np.mean(hours))),
                 "mean": float(np.mean(values)),
                 "low": min(values),
                 "high": max(values),
@@ -139,7 +140,7 @@ def reach(
     return Reach(
         goal=sign * goal,
         steps=None if at is None else steps[at],
-        hours=None if at is None else _finite(float(seconds[:, at].mean()) / 3600),
+        hours=None if at is None else finite(float(seconds[:, at].mean()) / 3600),
         firsts=tuple(None if place is None else steps[place] for place in places),
         interval=enough,
         low=low,
@@ -252,7 +253,3 @@ def _first(values: Float[np.ndarray, " steps"], goal: float) -> int | None:
     """Return the first place that is at least as good as the goal, up to rounding."""
     found = np.flatnonzero(values >= goal - 1e-12)
     return int(found[0]) if len(found) else None
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-from voxgraft.files import file_sha256, read_json, write_json
+from voxgraft.files import file_sha256, read_json, scan_sha256, write_json
 from voxgraft.inference.post_processing import Cleaning
 from voxgraft.runs import RunFolder, TrainedSegmentation
 from voxgraft.types import Json
@@ -41,7 +40,7 @@ def record_of(
     rules = cleaning if isinstance(cleaning, Mapping) else dict.fromkeys(classes, cleaning)
     return {
         "scan": str(scan),
-        "scan_sha256": _digest(scan),
+        "scan_sha256": scan_sha256(scan),
         "run": str(run.folder),
         "weights_sha256": _weights(run),
         "structures": list(classes),
@@ -102,14 +101,6 @@ def _said(name: str) -> str:
 def _files(folder: Path) -> list[str]:
     found = (path for path in folder.rglob("*") if path.is_file())
     return sorted(path.relative_to(folder).as_posix() for path in found if path.name != RECORD)
-
-
-def _digest(scan: Path) -> str:
-    if not scan.is_dir():
-        return file_sha256(scan)
-    parts: Sequence[Path] = sorted(path for path in scan.rglob("*") if path.is_file())
-    each = [f"{path.relative_to(scan).as_posix()} {file_sha256(path)}" for path in parts]
-    return hashlib.sha256("\n".join(each).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _weights(run: TrainedSegmentation) -> str:

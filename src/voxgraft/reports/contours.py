@@ -134,6 +134,7 @@ def _contoured(
     for place, (found, label) in enumerate(zip(own, labels, strict=True), 1):
         each = ", ".join(
             f"{structure} {number(value, 2)}"
+            # A file from elsewhere may have fewer numbers.
             for structure, value in zip(case.structures, found.structures, strict=False)
         )
         alt = (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from voxgraft.reports.comparison import Comparison, Secondary, Structure
 from voxgraft.reports.conclusions import differences_table, estimates_table
 from voxgraft.reports.remarks import folded, whys
@@ -26,19 +28,7 @@ def secondary_tables(comparison: Comparison) -> list[Table]:
         parts = [estimates_table(own)] if second.curves else []
         parts += [differences_table(own)] if second.differences else []
         stem = slug(second.metric)
-        tables += [
-            Table(
-                name=f"{table.name}-{stem}",
-                caption=table.caption,
-                header=table.header,
-                rows=table.rows,
-                records=table.records,
-                text_columns=table.text_columns,
-                notes=table.notes,
-                prose=table.prose,
-            )
-            for table in parts
-        ]
+        tables += [replace(table, name=f"{table.name}-{stem}") for table in parts]
     return tables
 
 

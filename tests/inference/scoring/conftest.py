@@ -1,6 +1,5 @@
 """A small table of scans with masks, and predictions of it in the layouts of several tools."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +10,6 @@ import pytest
 import torch
 from torch import nn
 
-from voxgraft.cli import main as cli
 from voxgraft.datasets import Structures, Table, Target, read_table, write_structures
 from voxgraft.recipes import ModelSettings, Recipe, SegmentationSettings, StartSettings
 from voxgraft.runs import TrainedSegmentation
@@ -140,17 +138,3 @@ def make_run(tmp_path) -> Callable[..., TrainedSegmentation]:
 def only() -> Callable[[Table, str], Table]:
     """Return a table's cases of the given letters."""
     return lambda table, cases: table.where(table.frame["case_id"].isin(list(cases)))
-
-
-@pytest.fixture
-def voxgraft(capsys, monkeypatch) -> Callable[..., tuple[int, str, str]]:
-    """Return the installed program: exit code, stdout and stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["voxgraft", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.run()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
-
-    return run

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from voxgraft.datasets import Table
 from voxgraft.errors import InferenceError
-from voxgraft.files import content_key, file_sha256
+from voxgraft.files import content_key, file_sha256, scan_sha256
 from voxgraft.inference.scoring.class_names import match_names
 from voxgraft.inference.scoring.predicted import Predicted, left_out
 from voxgraft.inference.scoring.probabilities import segment_and_keep
@@ -66,7 +64,7 @@ class RunPredictions:
     def digest(self, case_id: str) -> str:
         """Return a digest of the weights, the recipe and the scan's bytes."""
         return content_key(
-            [self._weights, self._kept, scan_digest(self._table.image_path(case_id))]
+            [self._weights, self._kept, scan_sha256(self._table.image_path(case_id))]
         )
 
     def read(self, case_id: str) -> Predicted:
@@ -95,16 +93,6 @@ class RunPredictions:
         for k, place in enumerate(self._place.values()):
             lookup[place + 1] = k + 1
         return SegmentedScan(self.classes, found.affine, lookup[found.found])
-
-
-def scan_digest(path: Path) -> str:
-    """Return a digest of a scan's bytes: of a file, or of all files of a DICOM folder."""
-    if not path.is_dir():
-        return file_sha256(path)
-    digest = hashlib.sha256()
-    for file in sorted(one for one in path.rglob("*") if one.is_file()):
-        digest.update(f"{file.relative_to(path)} {file_sha256(file)}\n".encode())
-    return digest.hexdigest()
 
 
 def _named(table: Table) -> str:

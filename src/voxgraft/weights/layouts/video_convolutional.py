@@ -38,6 +38,19 @@ def _pytorchvideo(architecture: str) -> tuple[Rename, ...]:
     return (Rename(r"^model\.(?=blocks\.)", ""),)
 
 
+def _check_family(architecture: str, prefixes: tuple[str, ...], layout: str, networks: str) -> None:
+    """Refuse an architecture whose tensors a layout does not name.
+
+    Raises:
+        SourceError: If the architecture is none of the networks.
+    """
+    if not architecture.startswith(prefixes):
+        raise SourceError(
+            f"the key layout {layout!r} names tensors of {networks} networks, not of "
+            f"{architecture!r}. Give the architecture that the file is of."
+        )
+
+
 def _pyslowfast(architecture: str) -> tuple[Rename | Drop, ...]:
     """Name PySlowFast's residual networks, and the student of its contrastive training.
 
@@ -46,11 +59,12 @@ def _pyslowfast(architecture: str) -> tuple[Rename | Drop, ...]:
     Raises:
         SourceError: If the architecture is none that PySlowFast and PyTorchVideo share.
     """
-    if not architecture.startswith(("slow_", "slowfast_", *_POOLED_AFTER_FIRST)):
-        raise SourceError(
-            "the key layout 'pyslowfast' names tensors of slow, slowfast, c2d and i3d networks, "
-            f"not of {architecture!r}. Give the architecture that the file is of."
-        )
+    _check_family(
+        architecture,
+        ("slow_", "slowfast_", *_POOLED_AFTER_FIRST),
+        "pyslowfast",
+        "slow, slowfast, c2d and i3d",
+    )
     two = architecture.startswith("slowfast_")
     shift = 1 if architecture.startswith(_POOLED_AFTER_FIRST) else 0
     pathway = r"multipathway_blocks.\g<1>." if two else ""
@@ -90,11 +104,9 @@ def _mmaction(architecture: str) -> tuple[Rename | Drop, ...]:
     Raises:
         SourceError: If the architecture is neither.
     """
-    if not architecture.startswith(("ircsn_", "ipcsn_", "slow_")):
-        raise SourceError(
-            "the key layout 'mmaction-resnet3d' names tensors of ircsn, ipcsn and slow networks, "
-            f"not of {architecture!r}. Give the architecture that the file is of."
-        )
+    _check_family(
+        architecture, ("ircsn_", "ipcsn_", "slow_"), "mmaction-resnet3d", "ircsn, ipcsn and slow"
+    )
     inside = r"(?<=\d)"
     branch = ".branch2."
     middle = {
@@ -142,11 +154,7 @@ def _mmaction_slowfast(architecture: str) -> tuple[Rename | Drop, ...]:
     Raises:
         SourceError: If the architecture is no such network.
     """
-    if not architecture.startswith("slowfast_plain_"):
-        raise SourceError(
-            "the key layout 'mmaction-slowfast' names tensors of slowfast_plain networks, not of "
-            f"{architecture!r}. Give the architecture that the file is of."
-        )
+    _check_family(architecture, ("slowfast_plain_",), "mmaction-slowfast", "slowfast_plain")
     rules: list[Rename] = []
     for index, path in enumerate(("slow_path", "fast_path")):
         place = f"multipathway_blocks.{index}"
@@ -175,11 +183,7 @@ def _pyslowfast_x3d(architecture: str) -> tuple[Rename | Drop, ...]:
     Raises:
         SourceError: If the architecture is no such network.
     """
-    if not architecture.startswith("x3d_normalized_"):
-        raise SourceError(
-            "the key layout 'pyslowfast-x3d' names tensors of x3d_normalized networks, not of "
-            f"{architecture!r}. Give the architecture that the file is of."
-        )
+    _check_family(architecture, ("x3d_normalized_",), "pyslowfast-x3d", "x3d_normalized")
     stages = [
         Rename(rf"^s{stage}\.pathway0_res(\d+)\.", rf"blocks.{stage - 1}.res_blocks.\g<1>.")
         for stage in range(2, 6)
