@@ -29,7 +29,7 @@ FIRST = ("lung_right", "stomach")
 SECOND = ("liver", "kidney_right")
 UNSEEN = ("lung_left", "spleen", "kidney_left", "aorta")
 SIZE_VOXELS, SPACING_MM = (16, 32, 32), 10.0
-LEARNING_RATE = 3e-3
+LEARNING_RATE = 1e-2
 TRAIN, VALIDATION, TEST = 24, 4, 20
 
 

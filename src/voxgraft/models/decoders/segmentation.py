@@ -18,8 +18,6 @@ from voxgraft.models.network import StandardizedNetwork
 from voxgraft.models.orientation import Oriented
 from voxgraft.types import Size3
 
-_HEAD_SD = 0.01
-
 
 class SegmentationNetwork(StandardizedNetwork):
     """Standardizes a volume, encodes and decodes it, and gives values for each voxel.
@@ -47,7 +45,11 @@ class SegmentationNetwork(StandardizedNetwork):
         embeddings: Float[Tensor, "k 512"] | None = None,
         seed: int | None = None,
     ) -> None:
-        """Join an encoder, a decoder and a new head, with zero bias and weights of sd 0.01.
+        """Join an encoder, a decoder and a new head.
+
+        Its bias is zero, and the standard deviation of its weights one over the root of the map's
+        channels, so that outputs begin with the variance of the map. (With outputs that begin
+        near zero, background wins a short training before the classes' weights have grown.)
 
         Args:
             encoder: The encoder.
@@ -208,7 +210,7 @@ class SegmentationNetwork(StandardizedNetwork):
 
 def _head(channels: int, outputs: int) -> nn.Conv3d:
     head = nn.Conv3d(channels, outputs, 1)
-    nn.init.normal_(head.weight, std=_HEAD_SD)
+    nn.init.normal_(head.weight, std=channels**-0.5)
     if head.bias is not None:
         nn.init.zeros_(head.bias)
     return head
