@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _compat_pickle
 import argparse
 import pickle
 import re
@@ -48,12 +49,15 @@ _BOOKKEEPING = re.compile(
     r"|numpy\.(?:_?core\.multiarray\.(?:scalar|_reconstruct)|_?core\.numeric\._frombuffer"
     r"|ndarray|dtype|dtypes\.\w+|random\._pickle\.\w+)"
     r"|collections\.(?:deque|defaultdict)|_codecs\.encode|typing\.\w+"
-    r"|__?builtin(?:s|__)\.(?:set|dict|list|tuple|slice|complex|bytearray)"
+    r"|(?:datetime|decimal|fractions|uuid|easydict|addict|munch|box|ml_collections)\..+"
+    r"|types\.SimpleNamespace|__?builtin(?:s|__)\.(?:set|frozenset|dict|list|tuple|slice|complex"
+    r"|bytearray|x?range|int|long|float|str|unicode|bool|bytes)"
 )
 """Classes that training programs keep beside the weights (settings, histories, paths)."""
 
 _MAPPINGS = re.compile(
-    r".*\.(?:AttributeDict|ConfigDict|Config|CfgNode)|collections\.defaultdict|.*\.dict"
+    r".*\.(?:AttributeDict|ConfigDict|Config|CfgNode|EasyDict|Dict|Munch|Box)"
+    r"|collections\.defaultdict|.*\.dict"
 )
 
 
@@ -84,6 +88,14 @@ class LeftOutList(list[Any]):
 
     def __setstate__(self, state: Any) -> None:
         """Forget the object's content."""
+
+
+class LeftOutMapping(OrderedDict[Any, Any]):
+    """Stands for another program's mapping, whose entries may be the weights themselves."""
+
+    def __new__(cls, *values: Any) -> OrderedDict[Any, Any]:  # type: ignore[misc]
+        """Make a plain mapping, into nothing else torch puts entries; forget how it was made."""
+        return OrderedDict(values[0] if values and isinstance(values[0], dict | list) else ())
 
 
 def load_pickled(path: Path) -> tuple[Any, list[str]]:
@@ -128,7 +140,9 @@ def _without_bookkeeping(
     path: Path, load: Callable[[], Any], wanted: list[str]
 ) -> tuple[Any, list[str]]:
     stand_ins: list[Any] = [argparse.Namespace]
-    stand_ins += [(_stand_in(name), name) for name in wanted]
+    # torch asks for some of Python 2's names by those of today.
+    names = dict.fromkeys([*wanted, *map(_todays_name, wanted)])
+    stand_ins += [(_stand_in(name), name) for name in names]
     allowed: AbstractContextManager[Any] = torch.serialization.safe_globals(stand_ins)
     try:
         with allowed:
@@ -136,6 +150,14 @@ def _without_bookkeeping(
     except DAMAGE as fault:
         _raise_unreadable(path, fault, wanted)
     return content, _left_out(wanted)
+
+
+def _todays_name(name: str) -> str:
+    """Return what Python 3 calls what an older pickle asks for (``__builtin__.list``)."""
+    module, _, last = name.rpartition(".")
+    if (module, last) in _compat_pickle.NAME_MAPPING:
+        return ".".join(_compat_pickle.NAME_MAPPING[module, last])
+    return f"{_compat_pickle.IMPORT_MAPPING.get(module, module)}.{last}"
 
 
 def _left_out(names: list[str]) -> list[str]:
@@ -153,7 +175,7 @@ def _load_long(path: Path) -> tuple[Any, list[str]] | None:
 
 def _stand_in(name: str) -> type[Any]:
     if _MAPPINGS.fullmatch(name):
-        return OrderedDict
+        return LeftOutMapping
     return LeftOutList if name.endswith((".deque", ".list", ".ListConfig")) else LeftOut
 
 
@@ -183,7 +205,7 @@ def check_archive(path: Path) -> None:
 
 
 def _raise_unreadable(path: Path, fault: BaseException, wanted: list[str]) -> NoReturn:
-    code = [name for name in wanted if not _BOOKKEEPING.fullmatch(name)] or wanted
+    code = [name for name in wanted if not _BOOKKEEPING.fullmatch(name)]
     if code:
         raise SourceError(
             f"{path} would run code when opened: its pickle asks for {', '.join(code[:5])}. Only "

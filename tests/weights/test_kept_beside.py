@@ -1,0 +1,51 @@
+"""What training programs keep beside the weights: left out, never run, never in the way."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import decimal
+import types
+import uuid
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from voxgraft.weights.read import read_checkpoint
+
+BESIDE: Mapping[str, object] = {
+    "histories": defaultdict(list, {"dice": [np.float32(0.1)] * 3}),
+    "an empty history": defaultdict(list),
+    "nested histories": defaultdict(dict, {1: defaultdict(int, {"a": 1})}),
+    "the last values": deque([np.float64(1.0)], maxlen=3),
+    "counts": Counter("aab"),
+    "settings": argparse.Namespace(when=datetime.datetime(2026, 1, 2), sizes=range(3)),
+    "times": [datetime.timedelta(1), datetime.date(2026, 1, 2), datetime.UTC],
+    "names": frozenset({"a"}),
+    "numbers": [decimal.Decimal("1.2"), 1j, slice(1, 2), bytearray(b"a"), uuid.UUID(int=3)],
+    "a namespace": types.SimpleNamespace(a=1, inner=types.SimpleNamespace(b=OrderedDict(c=2))),
+    "arrays": {"a": np.arange(3), "words": np.array(["a", "b"]), "kind": np.dtype("float32")},
+    "random states": [np.random.RandomState(3).get_state(), torch.get_rng_state()],
+}
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("what", BESIDE)
+def test_what_lies_beside_the_weights_is_left_out(tmp_path: Path, what: str, legacy: bool) -> None:
+    state = {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.ones(2)}
+    content = {"epoch": 3, "kept": BESIDE[what], "state_dict": state}
+    path = tmp_path / "run.pth"
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    found = read_checkpoint(path).state
+    assert list(found) == list(state)
+    assert all(torch.equal(found[name], state[name]) for name in state)
+
+
+def test_weights_in_a_mapping_with_defaults_are_weights(tmp_path: Path) -> None:
+    weights = defaultdict(list, {"a": torch.ones(2)})
+    torch.save({"net": weights}, tmp_path / "a.pt")
+    assert torch.equal(read_checkpoint(tmp_path / "a.pt").state["a"], torch.ones(2))
