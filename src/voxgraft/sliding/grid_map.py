@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Real, Shaped, UInt16
-from scipy import ndimage
 
 from voxgraft.sliding.axis_weights import (
     EDGE,
@@ -222,6 +221,8 @@ class GridMap:
         self, read: _Read, box: Box, place: Box, leans: Sequence[float]
     ) -> Float[np.ndarray, "D H W"]:
         """Interpolate between eight voxels, at one point or several of each voxel."""
+        from scipy import ndimage  # takes long to import
+
         points = np.asarray(self.points)
         linear = self.matrix[:3, :3]
         start = np.array([part.start for part in place], dtype=np.float64)

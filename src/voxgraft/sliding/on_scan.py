@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Integer
-from scipy import ndimage
 from torch import Tensor
 
 from voxgraft.errors import InferenceError
@@ -148,6 +147,8 @@ def _fill(
 
 def _boxes(labels: Integer[np.ndarray, "d h w"], background: int) -> dict[int, Box]:
     """Return where each label is, but the background."""
+    from scipy import ndimage  # takes long to import
+
     found = ndimage.find_objects(labels)
     return {
         value: (box[0], box[1], box[2])

@@ -11,8 +11,13 @@ from voxgraft.volumes.damage import (
     MissingScanError,
     VoxelValuesError,
 )
-from voxgraft.volumes.dicom import series_uid
-from voxgraft.volumes.dicom_series import Series, SliceInfo, dicom_slice_uids, read_series
+from voxgraft.volumes.dicom_series import (
+    Series,
+    SliceInfo,
+    dicom_slice_uids,
+    read_series,
+    series_uid,
+)
 from voxgraft.volumes.dicom_tilt import TILT_NOTE
 from voxgraft.volumes.read import (
     SCAN_SUFFIXES,

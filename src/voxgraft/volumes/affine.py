@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
-import nibabel
 import numpy as np
 from jaxtyping import Float, Shaped
 
@@ -19,7 +18,6 @@ MAX_SPACING_MM = 100.0
 """Voxels larger than this, read from a file, are taken for a damaged header."""
 _MIN_VOLUME = 1e-3
 """Smallest |determinant| of the unit axes: below it two axes are parallel for all purposes."""
-_nib: Any = nibabel  # without types of its own
 _TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -140,7 +138,10 @@ class Affine:
 
         The letter says towards which side of the patient the index grows, as in nibabel.
         """
-        return "".join(str(letter) for letter in _nib.aff2axcodes(self.to_xyz()))
+        import nibabel  # takes long to import
+
+        nib: Any = nibabel  # without types of its own
+        return "".join(str(letter) for letter in nib.aff2axcodes(self.to_xyz()))
 
     def to_world(self, index: Shaped[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:
         """Return (x, y, z) in mm of (depth, height, width) indices; both of shape (..., 3)."""

@@ -15,11 +15,10 @@ from voxgraft.volumes.dicom_choose import choose_orientation, choose_series
 from voxgraft.volumes.dicom_copies import drop_copies
 from voxgraft.volumes.dicom_files import Broken, NoImage, look
 from voxgraft.volumes.dicom_grid import check_one_grid, check_slices, sort_slices
-from voxgraft.volumes.dicom_kinds import kind_beside
 from voxgraft.volumes.dicom_lost import check_none_lost
 from voxgraft.volumes.dicom_pixels import check_decodable, read_voxels, same_values
 from voxgraft.volumes.dicom_quiet import quiet
-from voxgraft.volumes.dicom_slices import Slice, counted, listed
+from voxgraft.volumes.dicom_slices import Slice, counted, files_of, listed
 from voxgraft.volumes.dicom_tilt import TILT_NOTE, Tilt, tilt_of, upright
 from voxgraft.volumes.volume import Header, Volume
 
@@ -59,24 +58,6 @@ def read_dicom_header(folder: Path) -> Header:
     return read_stack(folder).header
 
 
-def series_uid(folder: Path) -> str | None:
-    """Return the SeriesInstanceUID of the first slice in a folder, or None without an image.
-
-    Localizers, screenshots and derived objects are passed over if there is anything else.
-    """
-    found: str | None = None
-    for path in _files(folder):
-        try:
-            images = look(path)
-        except (VolumeError, OSError):
-            continue
-        if isinstance(images, list):
-            if not kind_beside(images[0]):
-                return images[0].series
-            found = images[0].series if found is None else found
-    return found
-
-
 def read_stack(folder: Path) -> Stack:
     """Read the headers of a folder, and find the one stack of slices that they make.
 
@@ -109,17 +90,11 @@ def read_stack(folder: Path) -> Stack:
     return Stack(header, tuple(slices), tilt)
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(
-        path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")
-    )
-
-
 def _look_at_all(folder: Path) -> tuple[list[Slice], list[NoImage], list[str]]:
     images: list[Slice] = []
     others: list[NoImage] = []
     broken, empty = [], []
-    for path in _files(folder):
+    for path in files_of(folder):
         found = look(path)
         if isinstance(found, list):
             images += found

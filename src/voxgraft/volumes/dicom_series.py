@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from voxgraft.errors import VolumeError
 from voxgraft.volumes.damage import MissingScanError, no_bare_os_error
-from voxgraft.volumes.dicom import read_stack
+from voxgraft.volumes.dicom_kinds import kind_beside
+from voxgraft.volumes.dicom_slices import files_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +67,8 @@ def read_series(folder: Path | str) -> Series:
         VolumeError: If there is no such folder, or :func:`~voxgraft.volumes.read_header` would
             refuse it.
     """
+    from voxgraft.volumes.dicom import read_stack  # takes long to import
+
     folder = Path(folder)
     if not folder.is_dir():
         raise MissingScanError(
@@ -102,6 +106,26 @@ def dicom_slice_uids(folder: Path | str) -> tuple[str, ...]:
         VolumeError: As :func:`read_series`.
     """
     return tuple(item.uid for item in read_series(folder).slices)
+
+
+def series_uid(folder: Path) -> str | None:
+    """Return the SeriesInstanceUID of the first slice in a folder, or None without an image.
+
+    Localizers, screenshots and derived objects are passed over if there is anything else.
+    """
+    from voxgraft.volumes.dicom_files import look  # takes long to import
+
+    found: str | None = None
+    for path in files_of(folder):
+        try:
+            images = look(path)
+        except (VolumeError, OSError):
+            continue
+        if isinstance(images, list):
+            if not kind_beside(images[0]):
+                return images[0].series
+            found = images[0].series if found is None else found
+    return found
 
 
 def _triple(values: list[float]) -> tuple[float, float, float]:

@@ -114,6 +114,13 @@ def listed(names: Sequence[str], shown: int = 5) -> str:
     return ", ".join(names[:shown]) + more
 
 
+def files_of(folder: Path) -> list[Path]:
+    """Return the files of a folder that may be slices, by name."""
+    return sorted(
+        path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")
+    )
+
+
 def counted(count: int, noun: str) -> str:
     """Return ``"1 slice"``, ``"2 slices"``."""
     return f"{count} {noun}" + ("" if count == 1 else "s")

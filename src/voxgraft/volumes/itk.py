@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK
 
 from voxgraft.errors import VolumeError
 from voxgraft.volumes.affine import Affine, check_spacing
@@ -25,9 +25,6 @@ _FORMATS = {".nrrd": "nrrd", ".nhdr": "nrrd", ".mha": "mha", ".mhd": "mha"}
 _READERS = {"nrrd": "NrrdImageIO", "mha": "MetaImageIO"}
 _DETACHED = (".nhdr", ".mhd")
 
-_sitk: Any = SimpleITK  # without types of its own
-_sitk.ProcessObject.SetGlobalWarningDisplay(False)
-
 
 def read_itk(path: Path) -> Volume:
     """Read an NRRD or MetaImage file; vector or color voxels become channels.
@@ -41,7 +38,7 @@ def read_itk(path: Path) -> Volume:
         image = reader.Execute()
     except DAMAGE as error:
         raise damaged(path, header.format.upper(), error) from error
-    data = _sitk.GetArrayFromImage(image).reshape(*header.shape, header.channels)
+    data = _sitk().GetArrayFromImage(image).reshape(*header.shape, header.channels)
     voxels = np.ascontiguousarray(data.transpose(3, 0, 1, 2))
     check_finite(voxels, path)
     return Volume(voxels, header.affine, path)
@@ -75,14 +72,24 @@ def write_itk(volume: Volume, path: Path) -> None:
     spacing, origin, direction = volume.affine.to_lps()
     vector = volume.channels > 1
     data = voxels.transpose(1, 2, 3, 0) if vector else voxels[0]
-    image = _sitk.GetImageFromArray(np.ascontiguousarray(data), isVector=vector)
+    image = _sitk().GetImageFromArray(np.ascontiguousarray(data), isVector=vector)
     image.SetSpacing(spacing)
     image.SetOrigin(origin)
     image.SetDirection(direction.ravel().tolist())
     try:
-        _sitk.WriteImage(image, str(path), useCompression=True)
+        _sitk().WriteImage(image, str(path), useCompression=True)
     except RuntimeError as error:
         raise VolumeError(f"{path}: cannot be written: {' '.join(str(error).split())}") from error
+
+
+@functools.cache
+def _sitk() -> Any:
+    """Return SimpleITK, which takes long to import and has no types of its own."""
+    import SimpleITK
+
+    sitk: Any = SimpleITK
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    return sitk
 
 
 def _information(path: Path) -> tuple[Any, Header]:
@@ -92,14 +99,14 @@ def _information(path: Path) -> tuple[Any, Header]:
         raise VolumeError(
             f"{path}: the file is empty (0 bytes); expected a {kind.upper()} scan. Copy it again."
         )
-    reader = _sitk.ImageFileReader()
+    reader = _sitk().ImageFileReader()
     reader.SetFileName(str(path))
     reader.SetImageIO(_READERS[kind])
     try:
         reader.ReadImageInformation()
         size = tuple(int(n) for n in reader.GetSize())
         channels = int(reader.GetNumberOfComponents())
-        dtype = _sitk.GetPixelIDValueAsString(reader.GetPixelID())
+        dtype = _sitk().GetPixelIDValueAsString(reader.GetPixelID())
     except DAMAGE as error:
         raise damaged(path, kind.upper(), error) from error
     if len(size) < 3 or any(n != 1 for n in size[3:]):

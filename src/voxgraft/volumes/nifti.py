@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-import nibabel
 import numpy as np
 from jaxtyping import Shaped
 
@@ -25,7 +24,6 @@ from voxgraft.volumes.damage import (
 )
 from voxgraft.volumes.volume import Header, Volume
 
-_nib: Any = nibabel  # without types of its own
 _MILLIMETERS = {"meter": 1000.0, "micron": 0.001}
 _VECTOR_INTENT = 1007
 _SCANNER = 1
@@ -70,7 +68,8 @@ def write_nifti(volume: Volume, path: Path) -> None:
     voxels = _storable(volume.voxels)
     data = voxels[0].T if volume.channels == 1 else voxels.transpose(3, 2, 1, 0)[:, :, :, None, :]
     matrix = volume.affine.to_xyz()
-    build = _nib.Nifti1Image if max(data.shape) <= np.iinfo(np.int16).max else _nib.Nifti2Image
+    nib = _nibabel()
+    build = nib.Nifti1Image if max(data.shape) <= np.iinfo(np.int16).max else nib.Nifti2Image
     image = build(data, matrix, dtype=data.dtype)
     image.header.set_xyzt_units("mm")
     if volume.channels > 1:
@@ -84,6 +83,13 @@ def write_nifti(volume: Volume, path: Path) -> None:
                 packed.write(image.to_bytes())
         else:
             handle.write(image.to_bytes())
+
+
+def _nibabel() -> Any:
+    """Return nibabel, which takes long to import and has no types of its own."""
+    import nibabel
+
+    return nibabel
 
 
 @contextmanager
@@ -104,6 +110,7 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
 
 
 def _parsed(path: Path, stream: BinaryIO, packed: bool) -> tuple[Any, Header]:
+    nib = _nibabel()
     try:
         start = stream.read(348)
         stream.seek(0)
@@ -118,14 +125,14 @@ def _parsed(path: Path, stream: BinaryIO, packed: bool) -> tuple[Any, Header]:
                 f"{path}: is not NIfTI: neither 'n+1' nor 'n+2' stands where the format has it "
                 f"({len(start)} bytes of header read). The file is truncated or of another format."
             )
-        kind = _nib.Nifti2Image if second else _nib.Nifti1Image
+        kind = nib.Nifti2Image if second else nib.Nifti1Image
         spacing = _stated_spacing(path, kind.header_class.from_fileobj(stream, check=False))
         stream.seek(0)
         image = kind.from_stream(stream)
         needed = int(np.prod([int(n) for n in image.shape], dtype=object))
         check_room(path, needed * image.get_data_dtype().itemsize, path.stat().st_size, packed)
         return image, _header(path, image, spacing)
-    except (_nib.filebasedimages.ImageFileError, _nib.spatialimages.HeaderDataError) as error:
+    except (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError) as error:
         raise damaged(path, "NIfTI", error) from error
     except DAMAGE as error:
         raise damaged(path, "NIfTI", error) from error

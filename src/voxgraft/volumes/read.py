@@ -11,7 +11,6 @@ from voxgraft.errors import VolumeError
 from voxgraft.files import atomic_path
 from voxgraft.volumes.affine import check_spacing
 from voxgraft.volumes.damage import MissingScanError, no_bare_os_error
-from voxgraft.volumes.dicom import read_dicom, read_dicom_header
 from voxgraft.volumes.itk import read_itk, read_itk_header, write_itk
 from voxgraft.volumes.nifti import read_nifti, read_nifti_header, write_nifti
 from voxgraft.volumes.npz import read_npz, read_npz_header, write_npz
@@ -57,6 +56,8 @@ def read_volume(path: Path | str) -> Volume:
     path = Path(path)
     with no_bare_os_error(path):
         if _is_folder(path):
+            from voxgraft.volumes.dicom import read_dicom  # takes long to import
+
             return read_dicom(path)
         return _READ[_suffix(path, tuple(_READ))][0](path)
 
@@ -70,6 +71,8 @@ def read_header(path: Path | str) -> Header:
     path = Path(path)
     with no_bare_os_error(path):
         if _is_folder(path):
+            from voxgraft.volumes.dicom import read_dicom_header  # takes long to import
+
             return read_dicom_header(path)
         return _READ[_suffix(path, tuple(_READ))][1](path)
 
