@@ -58,6 +58,7 @@ def finish(folder: Path) -> None:
             "status": "finished",
             "train_patients": 8,
             "train_cases": 9,
+            "scored_cases": {"test": 2},
             "metrics": {"test": {"case": {"dice": DICE}}},
             "fit": {"best_step": 20, "steps_done": 40, "best_value": 0.7, "metric": "dice"},
         },
@@ -98,8 +99,18 @@ def test_a_finished_training_has_scores_classes_and_decoder(run: Path) -> None:
     assert facts["segmentation"]["spacing_mm"] == "3 × 1.5 × 1.5"
     assert facts["segmentation"]["mirrored along"] == [2]
     assert facts["scores"] == [
-        {"split": "test", "per": "case", "metric": "dice", "value": 0.75, "note": "1 left out"}
+        {
+            "split": "test",
+            "cases": 2,
+            "per": "case",
+            "metric": "dice",
+            "value": 0.75,
+            "what": "Dice",
+            "note": "1 left out",
+        }
     ]
+    assert "licence of the start" not in facts  # there is none from scratch
+    assert found.hint == f"`voxgraft predict {run} SCAN --out FOLDER` segments scans"
     liver, spleen = facts["structures"]
     assert (liver["structure"], liver["cases with a Dice"]) == ("liver", 2)
     assert liver["mean Dice"] == pytest.approx(0.7)

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from voxgraft.cli import main as cli
+from voxgraft.cli.one_run import folder_for
 from voxgraft.datasets import Table
+from voxgraft.runs.folder import locked
 
 Verb = Callable[..., tuple[int, str, str]]
 
@@ -130,3 +132,51 @@ def test_doctor_names_what_it_found(voxgraft: Verb) -> None:
     found = json.loads(out)
     assert code == (1 if found["problems"] else 0)
     assert {"torch", "timm", "cores", "memory (GiB)"} <= set(found["findings"])
+
+
+def test_what_the_system_refuses_is_told_without_a_traceback(
+    voxgraft: Verb, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # A folder that may not be written cannot be made as root, so the writer says so itself.
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(tmp_path / "x"))
+
+    monkeypatch.setattr(cli, "app", refused)
+    code, out, err = voxgraft("report", str(tmp_path))
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {tmp_path / 'x'}: Permission denied.")
+    assert "Traceback" not in err
+
+
+def test_a_recipe_trains_in_a_new_folder_and_resumes_in_its_own(tmp_path: Path) -> None:
+    planned = tmp_path / "recipe.yaml"
+    planned.write_text("table: t.csv\n")
+    assert folder_for(planned, None) == Path("runs") / "recipe"
+    assert folder_for(planned, tmp_path / "here") == tmp_path / "here"
+    with locked(tmp_path):  # as a training holds its folder
+        pass
+    assert folder_for(planned, None) == tmp_path
+    assert folder_for(tmp_path / "other.yaml", None) == Path("runs") / "other"
+
+
+def test_a_run_of_another_recipe_is_told_by_what_differs(tmp_path: Path) -> None:
+    from voxgraft.errors import RunError
+    from voxgraft.recipes import recipe_from_dict
+    from voxgraft.runs import begin_run
+
+    first = {
+        "table": "t.csv",
+        "target": {"kind": "binary", "columns": ["y"], "classes": ["no", "yes"]},
+        "metric": "auroc",
+        "preprocessing": {"size_voxels": [16, 16, 16]},
+        "model": "plain_resnet10_3d",
+        "start": "scratch",
+        "optimization": {"learning_rate": 0.1},
+    }
+    begin_run(tmp_path, recipe_from_dict(first, "here"))
+    second = {**first, "optimization": {"learning_rate": 0.5}}
+    with pytest.raises(RunError) as caught:
+        begin_run(tmp_path, recipe_from_dict(second, "here"))
+    told = str(caught.value)
+    assert "optimization.learning_rate was 0.1, is now 0.5." in told
+    assert "batch_size" not in told  # only what differs

@@ -130,7 +130,7 @@ def test_data_sets_that_each_annotate_one_class_are_trained_together(make_recipe
         made = write_anatomies(tmp_path / name, seeds, annotated=(name,), name=name, **size)
         parts.append(made.with_column("split", ["train", "train", "validation", "test"]))
     joined = join_tables(parts, tmp_path / "all.csv")
-    run = begin_run(tmp_path / "run", make_recipe(joined.path, steps=16))
+    run = begin_run(tmp_path / "run", make_recipe(joined.path, steps=40))
     result = execute_run(run.path)
     losses = [row["train_loss"] for row in result["fit"]["history"]]
     assert np.isfinite(losses).all()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from voxgraft.cli.one_run import read_with_overrides, train_one
+from voxgraft.cli.one_run import folder_for, read_with_overrides, train_one
 from voxgraft.cli.output import JSON_OPTION, SET_OPTION
 
 
@@ -19,5 +19,4 @@ def finetune(
 ) -> None:
     """Train one network as RECIPE says, score it, and save it."""
     chosen = read_with_overrides(recipe, overrides)
-    folder = out or (recipe.parent if recipe.name == "recipe.yaml" else Path("runs") / recipe.stem)
-    train_one(chosen, folder, dry_run=dry_run, as_json=as_json)
+    train_one(chosen, folder_for(recipe, out), dry_run=dry_run, as_json=as_json)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
+from shlex import quote
 
 from voxgraft.cli.inspect_run import Found, inspect_comparison, inspect_run
 from voxgraft.errors import TableError, UsageError, VolumeError, VoxgraftError
@@ -71,7 +73,8 @@ def _folder(folder: Path) -> Found | None:
                 reason = f" What DICOM there is cannot be read: {error}"
     more = ", ..." if len(entries) > 6 else ""
     what = f"a folder with {', '.join(entries[:6])}{more}" if entries else "an empty folder"
-    raise UsageError(f"{folder} is {what}: no run, comparison or scan.{reason} {_WANTED}")
+    data_set = " `voxgraft data import` makes a table of a data set's folder." if entries else ""
+    raise UsageError(f"{folder} is {what}: no run, comparison or scan.{reason} {_WANTED}{data_set}")
 
 
 def _segmented(folder: Path) -> Found:
@@ -99,11 +102,12 @@ def _scan(path: Path, kind: str) -> Found:
         "dtype": header.dtype,
         "notes": list(header.notes),
     }
-    return Found(facts, hint=f"`voxgraft predict RUN {path}` predicts it")
+    return Found(facts, hint=f"`voxgraft predict RUN {quote(str(path))}` predicts it")
 
 
 def _table(path: Path) -> Found:
-    from voxgraft.datasets import read_table
+    from voxgraft.datasets import case_masks, read_table
+    from voxgraft.datasets.target import MASKS
 
     try:
         table = read_table(path)
@@ -121,19 +125,23 @@ def _table(path: Path) -> Found:
         "columns": [str(column) for column in table.frame.columns],
     }
     tables = [("splits", ["split", "cases", "patients"], splits)] if splits else []
-    return Found(facts, tables, f"`voxgraft data check {path}` examines it")
+    if MASKS in table.frame:
+        drawn = Counter(name for found in case_masks(table).values() for name in found.annotated)
+        rows = [[name, count] for name, count in drawn.items()]
+        tables.append(("structures", ["structure", "cases that annotate it"], rows))
+    return Found(facts, tables, f"`voxgraft data check {quote(str(path))}` examines it")
 
 
 def _settings(path: Path) -> Found:
     from voxgraft.recipes import read_yaml
 
-    found = read_yaml(path)
+    found, named = read_yaml(path), quote(str(path))
     if "starts" in found:
         facts = {"kind": "the plan of a comparison", "settings": list(found)}
-        return Found(facts, hint=f"`voxgraft compare {path} --dry-run` says what it would do")
+        return Found(facts, hint=f"`voxgraft compare {named} --dry-run` says what it would do")
     if "target" in found:
         facts = {"kind": "the recipe of a training", "settings": list(found)}
-        return Found(facts, hint=f"`voxgraft finetune {path} --dry-run` says what it would do")
+        return Found(facts, hint=f"`voxgraft finetune {named} --dry-run` says what it would do")
     raise UsageError(f"{path} is neither recipe nor plan: it has {', '.join(map(str, found))}.")
 
 

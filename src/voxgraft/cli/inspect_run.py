@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
+from voxgraft.cli.run_scores import SCORE_COLUMNS, STRUCTURE_COLUMNS, score_rows, structure_rows
 from voxgraft.errors import VoxgraftError
 from voxgraft.files import read_json
 from voxgraft.types import Json
@@ -70,24 +72,25 @@ def inspect_run(folder: Path) -> Found:
         "weights": run.weights_path.name
         if weights
         else ("not kept (save_weights: false)" if run.finished else "none yet"),
-        "licence of the start": None if card is None else card.licence,
+        "licence of the start": None
+        if card is None or recipe.start.source is None
+        else card.licence,
         "files": sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")),
     }
-    rows = [
-        [split, level, name, scored["value"], scored.get("reason") or scored.get("note") or ""]
-        for split, levels in result.get("metrics", {}).items()
-        for level, metrics in levels.items()
-        for name, scored in metrics.items()
-    ]
-    tables = [("scores", ["split", "per", "metric", "value", "note"], rows)] if rows else []
+    rows = score_rows(result, recipe)
+    tables = [("scores", SCORE_COLUMNS, rows)] if rows else []
     if (folder / SCORES_FILE).is_file():
-        tables.append(_structures(folder / SCORES_FILE))
+        tables.append(("structures", STRUCTURE_COLUMNS, structure_rows(folder / SCORES_FILE)))
     facts = {key: value for key, value in facts.items() if value is not None}
     if not run.finished:
-        return Found(facts, tables, f"`voxgraft finetune {run.recipe_path}` goes on with it")
-    verb = "segment" if recipe.segmentation is not None else "predict"
-    hint = f"`voxgraft predict {folder} SCAN` {verb}s scans" if weights else ""
-    return Found(facts, tables, hint)
+        return Found(
+            facts, tables, f"`voxgraft finetune {quote(str(run.recipe_path))}` goes on with it"
+        )
+    predict = f"voxgraft predict {quote(str(folder))} SCAN"
+    hint = f"`{predict}` predicts scans"
+    if recipe.segmentation is not None:
+        hint = f"`{predict} --out FOLDER` segments scans"
+    return Found(facts, tables, hint if weights else "")
 
 
 def inspect_comparison(folder: Path) -> Found:
@@ -104,7 +107,7 @@ def inspect_comparison(folder: Path) -> Found:
                 "kind": "a comparison that has not come to its end",
                 "runs": f"{done} finished, {len(runs) - done} begun",
             },
-            hint=f"`voxgraft compare {folder / 'plan.yaml'}` goes on with it",
+            hint=f"`voxgraft compare {quote(str(folder / 'plan.yaml'))}` goes on with it",
         )
     found = _object(folder / "comparison.json")
     task, data = found["task"], found["data"]
@@ -140,18 +143,6 @@ def inspect_comparison(folder: Path) -> Found:
     columns = ["network", "start", "training patients", "seeds", task["metric"], "low", "high"]
     hint = f"{folder / 'report.html'} shows it; the runs are in {folder / 'runs'}"
     return Found(facts, [("scores", columns, rows)], hint)
-
-
-def _structures(path: Path) -> tuple[str, list[str], list[list[Any]]]:
-    """Return each structure's cases with a Dice, and their mean, by split."""
-    import pandas as pd
-
-    frame = pd.read_csv(path)
-    rows = [
-        [split, name, int(own["dice"].count()), float(own["dice"].mean())]
-        for (split, name), own in frame.groupby(["split", "class"], sort=False)
-    ]
-    return "structures", ["split", "structure", "cases with a Dice", "mean Dice"], rows
 
 
 def _progress(folder: Path, recipe: Recipe) -> str:

@@ -72,6 +72,15 @@ app.command("push")(push.push)
 app.command("demo")(demo.demo)
 
 
+def _of_the_system(error: OSError) -> str:
+    names = [str(name) for name in (error.filename2, error.filename) if name is not None]
+    where = f"{names[0]}: " if names else ""
+    return (
+        f"{where}{error.strerror}. Check the path, its permissions and the space left on the "
+        "disk; `--debug` shows where this happened."
+    )
+
+
 def run() -> None:
     """Run the command line; the entry point of the installed program."""
     debug = "--debug" in sys.argv
@@ -87,6 +96,11 @@ def run() -> None:
     except BrokenPipeError:  # the reader of stdout went away (| head): nothing more to say
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:  # a folder that may not be written, a full disk
+        if debug or error.strerror is None:  # no fault of the system's: a mistake of ours
+            raise
+        typer.echo(f"error: {_of_the_system(error)}", err=True)
+        sys.exit(2)
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         sys.exit(130)

@@ -8,6 +8,14 @@ from typing import TYPE_CHECKING
 import typer
 
 from voxgraft.cli.output import emit_json, emit_table, say
+from voxgraft.cli.run_scores import (
+    SCORE_COLUMNS,
+    STRUCTURE_COLUMNS,
+    rounded,
+    score_rows,
+    structure_rows,
+)
+from voxgraft.types import Json
 
 if TYPE_CHECKING:
     from voxgraft.recipes import Recipe
@@ -25,10 +33,26 @@ def read_with_overrides(path: Path, overrides: list[str] | None) -> Recipe:
     return recipe_from_dict(data, str(path))
 
 
+def folder_for(recipe: Path, out: Path | None) -> Path:
+    """Return a training's folder: that of ``--out``, of the run whose recipe it is, or a new one.
+
+    The ``recipe.yaml`` of a run that has begun resumes it. Any other recipe, such as one that
+    ``voxgraft plan`` wrote, gets ``runs/NAME``.
+    """
+    from voxgraft.runs import RunFolder
+
+    if out is not None:
+        return out
+    if recipe.name == "recipe.yaml" and RunFolder(recipe.parent).begun:
+        return recipe.parent
+    return Path("runs") / recipe.stem
+
+
 def train_one(chosen: Recipe, folder: Path, *, dry_run: bool, as_json: bool) -> None:
     """Train what a recipe describes, or with ``dry_run`` print it and its graft."""
     from voxgraft.progress import progress_bar
     from voxgraft.runs import (
+        SCORES_FILE,
         begin_run,
         build_segmenter,
         execute_run,
@@ -49,7 +73,7 @@ def train_one(chosen: Recipe, folder: Path, *, dry_run: bool, as_json: bool) -> 
             audit = None if report is None else report.to_dict()
             emit_json({"recipe": chosen.to_dict(), "graft": audit})
         else:
-            emit_table(["setting", "value"], list(chosen.to_dict().items()))
+            emit_table(["setting", "value"], _settings(chosen.to_dict()))
             typer.echo("from scratch: nothing is grafted" if report is None else report.summary())
         return
     begin_run(folder, chosen)
@@ -59,12 +83,23 @@ def train_one(chosen: Recipe, folder: Path, *, dry_run: bool, as_json: bool) -> 
     if as_json:
         emit_json(result)
         return
-    rows = [
-        [split, name, "" if scored["value"] is None else f"{scored['value']:.4f}", scored["reason"]]
-        for split, levels in result["metrics"].items()
-        for name, scored in levels["case"].items()
-    ]
-    emit_table(["split", "metric", "value", "reason"], rows)
+    emit_table(SCORE_COLUMNS, rounded(score_rows(result, chosen)))
+    if (folder / SCORES_FILE).is_file():
+        typer.echo("")
+        emit_table(STRUCTURE_COLUMNS, rounded(structure_rows(folder / SCORES_FILE)))
     for notice in result.get("notices", ()):
         say(notice)
     say(f"the run is in {folder}")
+
+
+def _settings(recipe: Json, within: str = "") -> list[list[str]]:
+    """Return each setting by the path that ``--set`` takes, with its value."""
+    rows: list[list[str]] = []
+    for name, value in recipe.items():
+        if isinstance(value, dict) and value:
+            rows += _settings(value, f"{within}{name}.")
+        elif isinstance(value, list | tuple) and not any(isinstance(one, dict) for one in value):
+            rows.append([f"{within}{name}", ", ".join(map(str, value)) or "-"])
+        else:
+            rows.append([f"{within}{name}", "-" if value is None else str(value)])
+    return rows

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from voxgraft.cli.lists import listed
-from voxgraft.cli.one_run import read_with_overrides, train_one
+from voxgraft.cli.one_run import folder_for, read_with_overrides, train_one
 from voxgraft.cli.output import JSON_OPTION, SET_OPTION, say
 from voxgraft.errors import UsageError
 
@@ -58,13 +58,13 @@ def pretrain(
                 "single settings with --set PATH=VALUE."
             )
         chosen = read_with_overrides(recipe, overrides)
-        resumed = recipe.parent if recipe.name == "recipe.yaml" else Path("runs") / recipe.stem
-        folder = out or resumed
+        folder = folder_for(recipe, out)
     else:
         if model is None or out is None or (videos is None) == (table is None):
             raise UsageError(
-                "give a recipe; or --videos FOLDER or --table TABLE, with --model NAME and "
-                "--out FOLDER. docs/video.md shows both."
+                "give a recipe; or --videos FOLDER or --table TABLE (scans with masks: "
+                "--segmentation too), with --model NAME and --out FOLDER. docs/video.md and "
+                "docs/segmentation.md show them."
             )
         folder = out
         data: dict[str, Any]
@@ -72,7 +72,7 @@ def pretrain(
             if table is None or target:
                 raise UsageError(
                     "--segmentation needs --table, a table with masks, and no --target: name "
-                    "structures with --class, or leave it out for all."
+                    "structures with --classes, or leave it out for all."
                 )
             data = segmentation_recipe(str(table.resolve()), model, classes=listed(classes))
         elif videos is not None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from voxgraft.errors import RunError
 from voxgraft.recipes import Recipe, read_recipe, write_recipe
 from voxgraft.runs.folder import RunFolder
+from voxgraft.types import Json
 
 
 def begin_run(folder: Path, recipe: Recipe) -> RunFolder:
@@ -21,9 +24,9 @@ def begin_run(folder: Path, recipe: Recipe) -> RunFolder:
         return run
     before, after = read_recipe(run.recipe_path).to_dict(), recipe.to_dict()
     changed = [
-        f"{name} was {before[name]!r}, is now {after[name]!r}"
-        for name in after
-        if before[name] != after[name] and name not in ("store", "save_weights")
+        f"{name} was {old!r}, is now {new!r}"
+        for name, old, new in _differences(before, after)
+        if name not in ("store", "save_weights")
     ]
     if changed:
         raise RunError(
@@ -31,3 +34,13 @@ def begin_run(folder: Path, recipe: Recipe) -> RunFolder:
             "Choose another folder (--out), or delete that one."
         )
     return run
+
+
+def _differences(before: Json, after: Json, within: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield each setting that differs, by its path, with both values."""
+    for name in {**before, **after}:
+        old, new = before.get(name), after.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _differences(old, new, f"{within}{name}.")
+        elif old != new:
+            yield f"{within}{name}", old, new

@@ -244,9 +244,11 @@ def _summarize(
     recipe: Recipe, cases: RunCases, fitted: FitResult, predictions: pd.DataFrame
 ) -> Json:
     scored: dict[str, Any] = {}
+    counted: dict[str, int] = {}
     flags: list[str] = ["diverged"] if fitted.diverged else []
     for name in recipe.score_splits:
         frame = predictions[predictions["split"] == name]
+        counted[name] = len(frame)
         if recipe.segmentation is None:
             flags += flag_run(scores_of(frame))
             levels = score_frame(recipe.target, frame)
@@ -263,6 +265,7 @@ def _summarize(
         "train_patients": int(cases.train.frame["patient_id"].nunique()),
         "train_cases": len(cases.train.frame),
         "train_items": len(cases.train_feed),
+        "scored_cases": counted,
         "notices": [*cases.notices, *fitted.notices],
         "metrics": scored,
         "fit": fitted.to_dict(),

@@ -18,6 +18,9 @@ from voxgraft.errors import RunError
 from voxgraft.files import read_json
 from voxgraft.types import Json
 
+_LOCK = ".lock"
+"""Made when a run begins, and never removed."""
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -44,6 +47,11 @@ class RunFolder:
     def graft_path(self) -> Path:
         """The audit of the graft; absent for a start from scratch."""
         return self.path / "graft.json"
+
+    @property
+    def begun(self) -> bool:
+        """Whether a training has begun here; a recipe alone is only a plan."""
+        return self.finished or (self.path / _LOCK).is_file()
 
     @property
     def finished(self) -> bool:
@@ -106,7 +114,7 @@ def locked(folder: Path) -> Iterator[None]:
     The lock goes with the process, however it ends.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as handle:
+    with (folder / _LOCK).open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
