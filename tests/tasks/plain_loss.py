@@ -38,7 +38,7 @@ def sigmoids(logits, labels, known, focus):
 
 
 def softmax(logits, labels, known, focus):
-    """One softmax: unknown classes are detached, and with them the background where it may be."""
+    """One softmax: unknown classes are detached, and with them the background."""
     counted = labels[:, :1] >= 0
     own = labels[:, :1]
     for layer in labels[:, 1:].unbind(1):
@@ -50,7 +50,7 @@ def softmax(logits, labels, known, focus):
     one_hot[:, :1] = none
     partial = (~known.all(1)).view(-1, 1, 1, 1, 1)
     held = (~numbers)[:, :, None, None, None].expand(logits.shape).clone()
-    held[:, :1] = none & partial
+    held[:, :1] = partial
     log_p = torch.where(held, logits.detach(), logits).log_softmax(1)
     hidden = functional.pad(~known, (1, 0), value=True)[:, :, None, None, None]
     allowed = torch.where(none & partial, hidden, one_hot)

@@ -38,10 +38,10 @@ def mean_hausdorff(
     counted = labels[:, :1] >= 0
     seen = known & counted.flatten(1).any(1)[:, None]
     if overlapping:
-        probabilities = torch.sigmoid(hold_unknown(logits, known, None))
+        probabilities = torch.sigmoid(hold_unknown(logits, known))
     else:
         labels = joined_layers(labels, known)
-        probabilities = hold_unknown(logits, known, labels).softmax(dim=1)[:, 1:]
+        probabilities = hold_unknown(logits, known).softmax(dim=1)[:, 1:]
     masks = class_masks(labels, known.shape[1])
     if not bool(counted.all()):
         probabilities = probabilities.masked_fill(~counted, 0.0)

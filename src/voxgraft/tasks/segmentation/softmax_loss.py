@@ -26,6 +26,7 @@ from voxgraft.tasks.segmentation.tiles import (
     tiles,
     values_in,
 )
+from voxgraft.tasks.segmentation.unknown import held_channels
 
 _ALL = slice(None)
 
@@ -34,9 +35,9 @@ class SoftmaxLoss(torch.autograd.Function):
     """Mean Dice loss of the known classes, plus the mean cross-entropy of the voxels.
 
     A label of a class that the case does not annotate counts as none. A voxel of no known class is
-    background or of an unknown class: its probability is that of all of these together. No
-    gradient reaches the logits of unknown classes, nor, in a case that leaves classes unknown, the
-    background's where a voxel is of no known class.
+    background or of an unknown class: its probability is that of all of these together. In a case
+    that leaves classes unknown, no gradient reaches their logits nor the background's
+    (:func:`~voxgraft.tasks.segmentation.unknown.hold_unknown` says why).
 
     Source: doi:10.1016/j.media.2021.101979 (marginal loss); arXiv:1708.02002 (focal loss).
     """
@@ -108,7 +109,7 @@ class SoftmaxLoss(torch.autograd.Function):
                     part.scatter_add_(0, place[None], (chosen - steep)[None])
                     if counted is not None:
                         part *= counted
-                    cases.hold(sample, part, own)
+                    cases.hold(sample, part)
                     put_into(gradient, sample, _ALL, tile, part)
         return gradient, None, None, None
 
@@ -129,6 +130,7 @@ class _Cases:
         none = numbers.new_tensor([-1, 0]).expand(len(known), 2)
         self._meanings = torch.cat([none, known * numbers], dim=1)
         self._hidden = functional.pad(~known, (1, 0), value=True)
+        self._held = held_channels(known, 1 + known.shape[1])
         self.voxels, self._all_counted = counted_voxels(labels)
 
     @property
@@ -157,11 +159,10 @@ class _Cases:
         either = log_probabilities[self._hidden[sample]].logsumexp(0)
         return torch.where(own > 0, picked, either)
 
-    def hold(self, sample: int, gradient: Float[Tensor, "c n"], own: Tensor) -> None:
+    def hold(self, sample: int, gradient: Float[Tensor, "c n"]) -> None:
         """Take away the gradient of what the case does not know."""
         if self._partial[sample]:
-            gradient.masked_fill_(functional.pad(~self._known[sample], (1, 0))[:, None], 0.0)
-            gradient[0].masked_fill_(own <= 0, 0.0)
+            gradient.masked_fill_(self._held[sample][:, None], 0.0)
 
 
 def _entropy(right: Tensor, focus: float) -> Tensor:

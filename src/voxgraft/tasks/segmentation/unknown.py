@@ -29,43 +29,41 @@ def joined_layers(
 
 
 def hold_unknown(
-    logits: Float[Tensor, "b c d h w"],
-    known: Bool[Tensor, "b k"],
-    background: Int[Tensor, "b 1 d h w"] | None,
+    logits: Float[Tensor, "b c d h w"], known: Bool[Tensor, "b k"]
 ) -> Float[Tensor, "b c d h w"]:
     """Return the logits, of which no gradient reaches what the cases do not know.
 
     That is the logits of classes that a case does not annotate; and, in such a case, the logit of
-    the background in voxels of no known class, since they may be of an unknown one.
+    the background if there is one: voxels of no known class may be of an unknown one, and pulled
+    down in the others alone it would fall, and all classes with it, without end.
 
     Args:
         logits: Background first, if there is one.
         known: Which classes each case annotates.
-        background: The label of each voxel, where there is a background.
     """
     if bool(known.all()):
         return logits
-    held = ~known
-    voxels = None
-    if background is not None:
-        held = torch.nn.functional.pad(held, (1, 0))
-        voxels = (background <= 0) & ~known.all(dim=1).view(-1, 1, 1, 1, 1)
-    out: Tensor = _Held.apply(logits, held, voxels)
+    out: Tensor = _Held.apply(logits, held_channels(known, logits.shape[1]))
     return out
 
 
+def held_channels(known: Bool[Tensor, "b k"], channels: int) -> Bool[Tensor, "b c"]:
+    """Return which channels (the classes', background first if there is one) get no gradient."""
+    held = ~known
+    if channels > known.shape[1]:
+        held = torch.cat([held.any(dim=1, keepdim=True), held], dim=1)
+    return held
+
+
 class _Held(torch.autograd.Function):
-    """The same values; the gradient of held channels, and of the first in held voxels, is 0."""
+    """The same values; the gradient of held channels is 0."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, held: Tensor, voxels: Tensor | None) -> Tensor:
-        ctx.save_for_backward(held, voxels)
+    def forward(ctx: Any, logits: Tensor, held: Tensor) -> Tensor:
+        ctx.save_for_backward(held)
         return logits.view_as(logits)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        held, voxels = ctx.saved_tensors
-        gradient = gradients[0].masked_fill(held[:, :, None, None, None], 0.0)
-        if voxels is not None:
-            gradient[:, :1].masked_fill_(voxels, 0.0)
-        return gradient, None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (held,) = ctx.saved_tensors
+        return gradients[0].masked_fill(held[:, :, None, None, None], 0.0), None
