@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from monai.networks.nets.segresnet import SegResNet
 from torch import Tensor
 
 from voxgraft.errors import GraftError
-from voxgraft.grafting import graft, graft_segmentation
+from voxgraft.grafting import find_source, graft, graft_segmentation
 from voxgraft.models import build_segmentation
 from voxgraft.weights import SOURCES
 
@@ -60,3 +62,27 @@ def test_an_unknown_files_head_has_no_names(tmp_path: Path) -> None:
         f"segresnet_16.suprem@{path}", "segresnet_16", parts="all", classes=names
     )
     assert stated.report.coverage == 1.0
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_network_that_nobody_published_has_its_own_decoder(tmp_path: Path, named: bool) -> None:
+    torch.manual_seed(4)
+    original = SegResNet(
+        init_filters=8, in_channels=2, out_channels=3, blocks_down=(1, 2, 2, 4), blocks_up=(1, 1, 1)
+    ).eval()
+    path = tmp_path / "own.pt"
+    torch.save({f"module.{name}": t for name, t in original.state_dict().items()}, path)
+    source = find_source(f"segresnet_8@{path}" if named else path)
+    named_source = replace(source, classes=("background", "liver", "spleen"))
+    result = graft_segmentation(
+        named_source, "segresnet_8", parts="all", in_channels=2,
+        classes=("background", "spleen", "liver"),
+    )  # fmt: skip
+    assert result.report.coverage == 1.0
+    assert not result.report.dropped
+    result.network.input_mean.zero_()
+    result.network.input_sd.fill_(1.0)
+    volume = torch.randn(1, 2, 8, 16, 24)
+    with torch.no_grad():
+        found = result.network.eval()(volume)
+        torch.testing.assert_close(found, original(volume)[:, [0, 2, 1]], rtol=1e-4, atol=1e-5)

@@ -239,3 +239,11 @@ def test_report_travels_through_json() -> None:
         GraftReport.from_dict({**plain, "unknown": 1})
     changed = dataclasses.replace(report, coverage=0.5)
     assert GraftReport.from_dict(changed.to_dict()).coverage == 0.5
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.int8, torch.bool])
+def test_whole_numbers_are_no_weights(kind: torch.dtype) -> None:
+    state = {"a": torch.ones(2).to(kind), "b.running_mean": torch.ones(2).to(kind)}
+    targets = dict.fromkeys(state, (2,)) | {"index": (3,)}
+    with pytest.raises(GraftError, match=r"2 faults(.|\n)*a holds \w+, expected floating point"):
+        convert({**state, "index": torch.arange(3)}, targets, buffers=["index", "b.running_mean"])

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from voxgraft.errors import SourceError
 from voxgraft.weights.read import read_checkpoint
 
 BESIDE: Mapping[str, object] = {
@@ -49,3 +50,28 @@ def test_weights_in_a_mapping_with_defaults_are_weights(tmp_path: Path) -> None:
     weights = defaultdict(list, {"a": torch.ones(2)})
     torch.save({"net": weights}, tmp_path / "a.pt")
     assert torch.equal(read_checkpoint(tmp_path / "a.pt").state["a"], torch.ones(2))
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_few_numbers_are_no_huge_tensor(tmp_path: Path, legacy: bool) -> None:
+    state = {"a": torch.zeros(1).expand(1 << 20, 1 << 20), "b": torch.ones(1).expand(3)}
+    torch.save(state, tmp_path / "a.pt", _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(SourceError, match=r"a claims the shape .* but only 1 numbers are stored"):
+        read_checkpoint(tmp_path / "a.pt")
+
+
+def test_names_of_the_same_numbers_go_on_sharing_them(tmp_path: Path) -> None:
+    numbers = torch.rand(8, 8).half()
+    state = {**{f"a.{n}": numbers for n in range(50)}, "turned": numbers.t(), "b": numbers + 1}
+    torch.save(state, tmp_path / "a.pt")
+    found = read_checkpoint(tmp_path / "a.pt").state
+    assert len({found[f"a.{n}"].data_ptr() for n in range(50)}) == 1
+    assert all(torch.equal(found[name], tensor.float()) for name, tensor in state.items())
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.bool, torch.float16, torch.float64])
+def test_a_counter_counts(tmp_path: Path, kind: torch.dtype) -> None:
+    torch.save({"bn.num_batches_tracked": torch.ones((), dtype=kind)}, tmp_path / "a.pt")
+    found = read_checkpoint(tmp_path / "a.pt").state["bn.num_batches_tracked"]
+    assert found.dtype == torch.int64
+    assert int(found) == 1

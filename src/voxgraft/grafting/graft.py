@@ -31,6 +31,7 @@ from voxgraft.weights.convert import (
     convert,
 )
 from voxgraft.weights.fetch import read_source
+from voxgraft.weights.nnunet_plans import follow_plans
 from voxgraft.weights.prefixes import find_prefix
 from voxgraft.weights.report import NOT_CHECKED, GraftReport
 from voxgraft.weights.source import Source
@@ -134,6 +135,8 @@ def graft(
             "out, or give both to a segmentation network: graft_segmentation(..., parts='all')."
         )
     tensors = read_source(source)
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.state.items()}
+    source = follow_plans(source, tensors.settings, shapes)
     how = How(source=source, method=method, stem=stem, rules=tuple(rules), subset=subset)
     plan = make_plan(model, source, in_channels, depth_padding, dict(model_options or {}))
     encoder = plan.build(materialize=False)

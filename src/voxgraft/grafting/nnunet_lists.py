@@ -1,8 +1,7 @@
-"""An nnU-Net's own plan, as the tensors of its checkpoint show it."""
+"""An nnU-Net is built as the tensors of its checkpoint show that it was."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -13,51 +12,9 @@ from voxgraft.grafting.plan import How, Plan
 from voxgraft.models import Encoder
 from voxgraft.models.volumetric.nnunet import NnUNetEncoder
 from voxgraft.types import Json
-from voxgraft.weights.convert import Rename
-from voxgraft.weights.layouts import KEY_LAYOUTS
+from voxgraft.weights.nnunet_lists import LAYOUT, find_nnunet, nnunet_lists
 
-_LAYOUT = "nnunet"
 _LISTS = ("features", "blocks", "kernels", "strides")
-
-_FIRST = re.compile(r"stages\.(\d+)\.(?:0\.convs|blocks)\.(\d+)\.(?:conv1\.)?conv\.weight")
-"""The convolutions of the stages: of each block, the first."""
-
-_UP = re.compile(r"(?:decoder\.transpconvs|tu)\.(\d+)\.weight")
-"""The transposed convolutions, deepest first: their kernels are the strides that they undo."""
-
-
-def nnunet_lists(names: Mapping[str, tuple[int, ...]]) -> dict[str, list[object]]:
-    """Return the lists of a plan that tensors show.
-
-    Args:
-        names: Shapes of a checkpoint's tensors, the encoder's by the names that it has here.
-
-    Returns:
-        ``features, blocks, kernels``, and ``strides`` if the decoder is there; nothing if these
-        are not the tensors of an nnU-Net's encoder in three dimensions.
-    """
-    first: dict[int, dict[int, tuple[int, ...]]] = {}
-    up: dict[int, tuple[int, ...]] = {}
-    for name, shape in names.items():
-        if (found := _FIRST.fullmatch(name)) and len(shape) == 5:
-            first.setdefault(int(found[1]), {})[int(found[2])] = shape
-        elif (found := _UP.fullmatch(name)) and len(shape) == 5:
-            up[int(found[1])] = shape
-    stages = len(first)
-    if stages < 2 or set(first) != set(range(stages)):
-        return {}
-    if any(set(blocks) != set(range(len(blocks))) for blocks in first.values()):
-        return {}
-    lists: dict[str, list[object]] = {
-        "features": [first[stage][0][0] for stage in range(stages)],
-        "blocks": [len(first[stage]) for stage in range(stages)],
-        "kernels": [list(first[stage][0][2:]) for stage in range(stages)],
-    }
-    if set(up) == set(range(stages - 1)):
-        # The first stage has no stride in any plan; the last one is undone first.
-        undone = [list(up[index][2:]) for index in reversed(range(stages - 1))]
-        lists["strides"] = [[1, 1, 1], *undone]
-    return lists
 
 
 def follow_own_lists(
@@ -75,14 +32,11 @@ def follow_own_lists(
         GraftError: If lists that were chosen, or those of a given encoder, are not the
             checkpoint's.
     """
-    if how.source.key_layout != _LAYOUT or encoder.declaration.family != "nnunet":
+    if how.source.key_layout != LAYOUT or encoder.declaration.family != "nnunet":
         return plan, []
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name, tensor in state.items():
-        for rule in (*how.rules, *KEY_LAYOUTS[_LAYOUT](how.source.architecture)):
-            name = rule.rename(name) if isinstance(rule, Rename) else name
-        shapes.setdefault(name, tuple(tensor.shape))
-    found = nnunet_lists(shapes)
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    seen = find_nnunet(shapes, how.rules, how.source.prefix)
+    found = {} if seen is None else seen.lists
     own = nnunet_lists({name: tuple(t.shape) for name, t in encoder.state_dict().items()})
     own["strides"] = _steps(encoder)
     differing = [name for name in found if found[name] != own.get(name)]
@@ -99,10 +53,10 @@ def follow_own_lists(
                 "seen without its decoder. Give model_options with features, blocks, kernels and "
                 "strides, as the plans.json of its training has them."
             )
-        seen = [] if "strides" in found else [_UNSEEN]
+        unseen = [] if "strides" in found else [_UNSEEN]
         return replace(plan, options={**plan.options, **chosen}), [
             f"the network was built as the checkpoint shows it, with {shown}",
-            *seen,
+            *unseen,
         ]
     raise GraftError(
         f"source {how.source.id!r} is an nnU-Net of {shown}, but {plan.name} was chosen with "

@@ -14,6 +14,8 @@ import torch
 
 from voxgraft.files import content_key
 from voxgraft.models import MODELS, build_encoder
+from voxgraft.models.decoders.build import usual_decoder
+from voxgraft.models.decoders.native import native_decoder
 from voxgraft.types import Json
 from voxgraft.weights.anatomies import kept_anatomy
 from voxgraft.weights.likeness import Anatomy
@@ -93,6 +95,8 @@ def _anatomy(name: str) -> Anatomy:
 def _built(name: str) -> Anatomy:
     with torch.device("meta"):
         encoder = build_encoder(name)
+        published = usual_decoder(encoder) == "native"
+        decoder = native_decoder(encoder) if published else None
     declared = encoder.declaration
     return Anatomy(
         name=name,
@@ -100,6 +104,8 @@ def _built(name: str) -> Anatomy:
         heads=(declared.head,) if declared.head else (),
         stems=frozenset(declared.stems),
         positions=frozenset(table.name for table in declared.positions),
+        decoder=() if decoder is None else tuple(part for part, _ in decoder.named_children()),
+        decoder_head="" if decoder is None else decoder.original_head,
     )
 
 

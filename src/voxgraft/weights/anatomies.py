@@ -28,6 +28,8 @@ def kept_anatomy(name: str, fingerprint: str, make: Callable[[], Anatomy]) -> An
         "heads": list(anatomy.heads),
         "stems": sorted(anatomy.stems),
         "positions": sorted(anatomy.positions),
+        "decoder": list(anatomy.decoder),
+        "decoder_head": anatomy.decoder_head,
     }
     try:
         write_json(path, plain)
@@ -47,6 +49,8 @@ def _read(path: Path, name: str) -> Anatomy | None:
             heads=tuple(map(str, content["heads"])),
             stems=frozenset(map(str, content["stems"])),
             positions=frozenset(map(str, content["positions"])),
+            decoder=tuple(map(str, content["decoder"])),
+            decoder_head=str(content["decoder_head"]),
         )
     except (OSError, json.JSONDecodeError, UnicodeDecodeError, LookupError, TypeError, ValueError):
         return None

@@ -6,9 +6,11 @@ import os
 import shutil
 import urllib.parse
 import urllib.request
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -34,6 +36,8 @@ class SourceTensors:
     origin: str
     """How their identity was checked."""
     notes: tuple[str, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What nnU-Net keeps of its training beside the weights (``init_args``), unchecked."""
 
 
 def fetch_source(source: Source) -> Path:
@@ -131,7 +135,7 @@ def read_source(source: Source) -> SourceTensors:
         origin = UNVERIFIED if published is None else "the file has its published SHA-256"
         if published is not None and source.sha256 is None:
             origin = f"the file's SHA-256 begins with the published {published}"
-        return SourceTensors(checkpoint.state, origin, checkpoint.notes)
+        return SourceTensors(checkpoint.state, origin, checkpoint.notes, checkpoint.settings)
     faults = digest_faults(checkpoint.state, expected)
     if faults:
         raise_faults(
@@ -144,4 +148,4 @@ def read_source(source: Source) -> SourceTensors:
             else "Nothing was loaded: the file was changed after it was written. Write it again.",
         )
     origin = f"all {len(expected)} tensors have their known digests"
-    return SourceTensors(checkpoint.state, origin, checkpoint.notes)
+    return SourceTensors(checkpoint.state, origin, checkpoint.notes, checkpoint.settings)

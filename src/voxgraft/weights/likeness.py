@@ -28,6 +28,10 @@ class Anatomy:
     """Kernels that take the input: a file's may have other channels."""
     positions: frozenset[str] = frozenset()
     """Tables of positions: a file's may be of another grid."""
+    decoder: tuple[str, ...] = ()
+    """Modules of the decoder that the network was published with; empty if with none."""
+    decoder_head: str = ""
+    """The layer after it that gives the classes."""
 
 
 class Networks(Protocol):

@@ -141,7 +141,7 @@ def _reaches_tensors(content: Any, levels: int) -> bool:
 def listed(content: Any) -> str:
     """Say in a few words what something is: the keys of a mapping, or a type."""
     if isinstance(content, dict):
-        names = [repr(name) for name in content]
+        names = [repr(name) for name in content] or ["none"]
         return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
     return f"a {type(content).__name__}"
 

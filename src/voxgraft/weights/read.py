@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -16,8 +17,14 @@ from voxgraft.weights.file_kinds import refuse_other_kinds
 from voxgraft.weights.jax_arrays import holds_arrays, load_arrays
 from voxgraft.weights.nested import find_network, strip_wrapping
 from voxgraft.weights.pickled import LeftOut, LeftOutList, first_line, load_pickled
+from voxgraft.weights.prefixes import COUNTER
 from voxgraft.weights.sharded import INDEX_SUFFIX, load_shards
 from voxgraft.weights.tensorflow_graph import is_graph, load_graph
+
+_MOST_SPREAD = 1 << 24
+"""Numbers of a tensor up to which it may repeat fewer that are stored."""
+
+_Given = TypeVar("_Given")
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,8 @@ class Checkpoint:
 
     state: dict[str, Tensor]
     notes: tuple[str, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What nnU-Net keeps of its training beside the weights (``init_args``), unchecked."""
 
 
 def read_state_dict(path: str | Path, *, key: str | None = None) -> dict[str, Tensor]:
@@ -62,10 +71,12 @@ def read_checkpoint(path: str | Path, *, key: str | None = None) -> Checkpoint:
     else:
         content, notes = _load(path)
     state, found = find_network(content, path, key)
+    settings = content.get("init_args") if state is not content else None
     state, stripped = strip_wrapping(state)
     _check(state, path)
     state, upcast = _single_precision(state)
-    return Checkpoint(state, (*notes, *found, *stripped, *upcast))
+    every = (*notes, *found, *stripped, *upcast)
+    return Checkpoint(state, every, settings if isinstance(settings, dict) else {})
 
 
 def _load(path: Path) -> tuple[Any, list[str]]:
@@ -97,6 +108,7 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _check(state: dict[Any, Any], path: Path) -> None:
     faults = []
+    finite = _once_each(_finite)
     for name, value in state.items():
         if not isinstance(name, str) or not name:
             faults.append(f"the key {name!r} is no name (a {type(name).__name__})")
@@ -108,9 +120,15 @@ def _check(state: dict[Any, Any], path: Path) -> None:
             faults.append(f"{name} is sparse ({value.layout}), expected a dense tensor")
         elif value.is_meta:
             faults.append(f"{name} is on the meta device: it has a shape but no values")
+        elif _spread(value):
+            stored = value.untyped_storage().nbytes() // value.element_size()
+            faults.append(
+                f"{name} claims the shape {tuple(value.shape)}, but only {stored} numbers are "
+                "stored"
+            )
         elif value.is_complex():
             faults.append(f"{name} is complex ({value.dtype}), expected real numbers")
-        elif value.is_floating_point() and not _finite(value):
+        elif value.is_floating_point() and not finite(value):
             count = int((~torch.isfinite(value.float())).sum())
             faults.append(f"{name} has {count} values that are NaN or infinite")
     if faults:
@@ -130,6 +148,26 @@ def _what(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
+def _spread(value: Tensor) -> bool:
+    """Say whether few stored numbers stand for a huge tensor, which memory would have to hold."""
+    return value.numel() > _MOST_SPREAD and (
+        value.numel() * value.element_size() > value.untyped_storage().nbytes()
+    )
+
+
+def _once_each(function: Callable[[Tensor], _Given]) -> Callable[[Tensor], _Given]:
+    """Return a function that works once for numbers that stand under several names."""
+    known: dict[object, _Given] = {}
+
+    def once(value: Tensor) -> _Given:
+        key = (value.data_ptr(), value.dtype, value.shape, value.stride())
+        if key not in known:
+            known[key] = function(value)
+        return known[key]
+
+    return once
+
+
 def _finite(value: Tensor) -> bool:
     if value.element_size() < 2:
         value = value.float()
@@ -138,9 +176,14 @@ def _finite(value: Tensor) -> bool:
 
 def _single_precision(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     counts: dict[str, int] = {}
-    for name, value in state.items():
-        if value.is_floating_point() and value.dtype != torch.float32:
+    # Names of the same numbers go on sharing them: nnU-Net's files have three for each.
+    single = _once_each(Tensor.float)
+    given = list(state.items())  # No key of what is known may be freed and come again.
+    for name, value in given:
+        if name.endswith(COUNTER) and value.dtype != torch.int64:
+            state[name] = value.long()
+        elif value.is_floating_point() and value.dtype != torch.float32:
             kind = str(value.dtype).removeprefix("torch.")
             counts[kind] = counts.get(kind, 0) + 1
-            state[name] = value.float()
+            state[name] = single(value)
     return state, [f"{count} tensors of {kind} became float32" for kind, count in counts.items()]

@@ -28,6 +28,7 @@ from voxgraft.weights.recognized import (
     layouts_of,
     native_likenesses,
     native_source,
+    nnunet_source,
 )
 from voxgraft.weights.source import UNSTATED, LocalFile, Source
 
@@ -166,7 +167,8 @@ def recognized_source(
     Raises:
         SourceError: If the file cannot be read or recognised, or is a changed copy.
     """
-    state = read_checkpoint(path, key=key).state
+    checkpoint = read_checkpoint(path, key=key)
+    state = checkpoint.state
     known = _published(state, path)
     if known is not None:
         return known
@@ -177,6 +179,12 @@ def recognized_source(
     # Of networks that differ in their tables of positions alone, the one with the file's own grid.
     least = min((len(likeness.adapted) for likeness in exact), default=0)
     exact = [likeness for likeness in exact if len(likeness.adapted) == least]
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    if not exact and networks is not None:
+        nnunet = nnunet_source(path, shapes, networks, checkpoint.settings)
+        if nnunet is not None:
+            note = f"recognised as an nnU-Net, {nnunet.architecture}, of a plan of its own"
+            return replace(nnunet, note="; ".join(filter(None, [note, nnunet.note])))
     roots = {likeness.architecture.removeprefix("tf_") for likeness in exact}
     if len(roots) != 1 and not _one_network({found.architecture for found in exact}):
         raise SourceError(
@@ -186,10 +194,9 @@ def recognized_source(
         )
     chosen = next((found for found in exact if found.architecture in roots), exact[0])
     others = tuple(found.architecture for found in exact if found is not chosen)
-    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     note = f"recognised as {chosen.architecture} by the names and shapes of its tensors"
     if networks is not None and chosen.architecture in networks.names():
-        source = native_source(path, chosen.architecture, shapes, networks)
+        source = native_source(path, chosen.architecture, shapes, networks, checkpoint.settings)
     else:
         source = image_source(path, chosen.architecture, shapes)
         source = replace(source, also_fits=(*source.also_fits, *others))

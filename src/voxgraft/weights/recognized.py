@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,8 @@ from voxgraft.weights.anatomies import kept_anatomy
 from voxgraft.weights.catalog import SOURCES
 from voxgraft.weights.layouts import KEY_LAYOUTS, key_layout, naming_rules
 from voxgraft.weights.likeness import Anatomy, Likeness, Networks, Shapes, compare
+from voxgraft.weights.nnunet_lists import LAYOUT, find_nnunet
+from voxgraft.weights.nnunet_plans import follow_plans, own_heads
 from voxgraft.weights.prefixes import prefix_candidates, renamed
 from voxgraft.weights.source import UNSTATED, InputContract, LocalFile, Source
 from voxgraft.weights.timm_entries import architecture_facts, architecture_shapes
@@ -79,7 +82,8 @@ def native_likenesses(
 ) -> list[Likeness]:
     """Compare a file with a network for video or volumes, by each layout of its sources."""
     anatomy = networks.anatomy(architecture)
-    anatomy = replace(anatomy, heads=(*anatomy.heads, *_other_parts(architecture)))
+    others = (*_other_parts(architecture), *anatomy.decoder, anatomy.decoder_head)
+    anatomy = replace(anatomy, heads=(*anatomy.heads, *filter(None, others)))
     likenesses = []
     for layout in layouts_of(architecture):
         try:
@@ -115,18 +119,44 @@ def image_source(path: Path, architecture: str, shapes: Shapes) -> Source:
     return _named(source, likenesses, shapes)
 
 
-def native_source(path: Path, architecture: str, shapes: Shapes, networks: Networks) -> Source:
+def nnunet_source(
+    path: Path, shapes: Shapes, networks: Networks, settings: Mapping[str, Any]
+) -> Source | None:
+    """Return the Source of a file with an nnU-Net of whatever plan; None if it has none.
+
+    Args:
+        path: The file.
+        shapes: Name and shape of each of the file's tensors.
+        networks: The registry's networks for video and volumes.
+        settings: What nnU-Net keeps beside the weights.
+    """
+    found = find_nnunet(shapes)
+    if found is None:
+        return None
+    name = "nnunet_resenc_3d" if found.residual else "nnunet_3d"
+    return native_source(path, name, shapes, networks, settings)
+
+
+def native_source(
+    path: Path,
+    architecture: str,
+    shapes: Shapes,
+    networks: Networks,
+    settings: Mapping[str, Any] | None = None,
+) -> Source:
     """Return the Source of a file with the tensors of a network for video or volumes.
 
     Its input contract, head and decoder are those of the catalogue's source of this network that
-    leaves the fewest tensors over (of equals, one of as many channels), and the note says so;
-    where there is none, intensities are taken as they are. Nobody says what its classes are.
+    leaves the fewest tensors over (of equals, one of as many channels), and the note says so; head
+    and decoder are the network's own if they leave fewer. Where there is no source, intensities are
+    taken as they are. Nobody says what its classes are.
 
     Args:
         path: The file.
         architecture: The registry's name of the network.
         shapes: Name and shape of each of the file's tensors.
         networks: The registry's networks for video and volumes.
+        settings: What nnU-Net keeps beside the weights: it says the input contract and the classes.
     """
     anatomy = networks.anatomy(architecture)
     likenesses = [
@@ -134,35 +164,54 @@ def native_source(path: Path, architecture: str, shapes: Shapes, networks: Netwo
         for prefix in ["", *prefix_candidates(shapes)[:_PREFIXES]]
         for likeness in native_likenesses(architecture, shapes, prefix, networks)
     ]
-    place = LocalFile(path=str(path))
-    name = f"{architecture}@{path.name}"
+    known = [_as_of(entry, path) for entry in SOURCES if entry.architecture == architecture] or [
+        _as_nothing_published(path, anatomy)
+    ]
+    if anatomy.decoder:
+        # As it was published; a file of today's training has the network's own decoder and head.
+        known.append(replace(known[0], decoder=anatomy.decoder, head=(anatomy.decoder_head,)))
     made: list[tuple[int, bool, Source]] = []
-    for known in SOURCES:
-        if known.architecture == architecture:
-            note = f"the input contract is that of {known.id!r}: check that it is this file's"
-            source = replace(known, id=name, file=place, sha256=None, digests=None, note=note)
-            source = replace(source, verified=False, licence=UNSTATED, trained_on=(), key=None)
-            # Names of classes are the published file's, not those of any file of its shape.
-            source = replace(source, sha256_begins=None, classes=())
-            source = _named(source, likenesses, shapes)
-            left = renamed(shapes, naming_rules(source)).keys() - anatomy.shapes.keys()
-            made.append((len(left), source.input.channels != known.input.channels, source))
-    if made:
-        return min(made, key=lambda each: each[:2])[2]
-    stem = min(anatomy.stems)
-    source = Source(
-        id=name,
-        file=place,
+    for entry in known:
+        source = _named(entry, likenesses, shapes)
+        left = renamed(shapes, naming_rules(source)).keys() - anatomy.shapes.keys()
+        made.append((len(left), source.input.channels != entry.input.channels, source))
+    source = min(made, key=lambda each: each[:2])[2]
+    return follow_plans(source, settings or {}, shapes)
+
+
+def _as_of(known: Source, path: Path) -> Source:
+    """Return the Source of a file that is of the architecture of a published one."""
+    return replace(
+        known,
+        id=f"{known.architecture}@{path.name}",
+        file=LocalFile(path=str(path)),
+        sha256=None,
+        sha256_begins=None,
+        digests=None,
+        key=None,
+        verified=False,
+        licence=UNSTATED,
+        trained_on=(),
+        # Names of classes are the published file's, not those of any file of its shape.
+        classes=(),
+        note=f"the input contract is that of {known.id!r}: check that it is this file's",
+    )
+
+
+def _as_nothing_published(path: Path, anatomy: Anatomy) -> Source:
+    """Return the Source of a file of an architecture of which nothing is published."""
+    return Source(
+        id=f"{anatomy.name}@{path.name}",
+        file=LocalFile(path=str(path)),
         sha256=None,
         layout="volume",
         input=InputContract(channels=1, mean=(0.0,), sd=(1.0,)),
-        architecture=architecture,
-        stem=(stem.removesuffix(".weight"),),
+        architecture=anatomy.name,
+        stem=(min(anatomy.stems).removesuffix(".weight"),),
         head=tuple(head for head in anatomy.heads if head),
         parameters=None,
         note="nobody states the input that it was trained on: intensities are taken as they are",
     )
-    return _named(source, likenesses, shapes)
 
 
 def _named(source: Source, likenesses: list[Likeness], shapes: Shapes) -> Source:
@@ -170,6 +219,10 @@ def _named(source: Source, likenesses: list[Likeness], shapes: Shapes) -> Source
     if likenesses:
         best = min(likenesses, key=lambda likeness: likeness.order)
         source = replace(source, key_layout=best.key_layout, prefix=best.prefix)
+    if LAYOUT in layouts_of(source.architecture) and (nnunet := find_nnunet(shapes)) is not None:
+        # Its plan may be any: few of its shapes need be those of the registry's network.
+        source = replace(source, key_layout=LAYOUT, prefix=nnunet.prefix)
+        source = own_heads(source, shapes)
     found = renamed(shapes, naming_rules(source))
     for stem in source.stem:
         shape = found.get(f"{stem}.weight", ())

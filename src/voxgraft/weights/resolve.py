@@ -12,7 +12,7 @@ from voxgraft.weights.catalog import SOURCES
 from voxgraft.weights.hub import PREFIX as HUB
 from voxgraft.weights.hub_source import hub_source
 from voxgraft.weights.likeness import Networks
-from voxgraft.weights.read import read_state_dict
+from voxgraft.weights.read import read_checkpoint, read_state_dict
 from voxgraft.weights.recognize import recognized_source
 from voxgraft.weights.recognized import image_source, native_source
 from voxgraft.weights.source import LocalFile, Source
@@ -87,8 +87,9 @@ def _resolved(
         return replace(entry, file=LocalFile(path=_existing(file)))
     if at and networks is not None and name in networks.names():
         path = Path(_existing(file))
-        state = read_state_dict(path, key=key)
-        return native_source(path, name, {n: tuple(t.shape) for n, t in state.items()}, networks)
+        read = read_checkpoint(path, key=key)
+        shapes = {n: tuple(t.shape) for n, t in read.state.items()}
+        return native_source(path, name, shapes, networks, read.settings)
     path = Path(text).expanduser()
     if path.is_dir() or path.name == CARD_FILE:
         return card_source(path)

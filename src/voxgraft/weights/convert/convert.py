@@ -108,6 +108,9 @@ def convert(
         tensor, steps = _adapt(name, named[name], shape, adapting, faults)
         if tensor is None:
             continue
+        if not tensor.is_floating_point() and _trained(name, buffers):
+            faults.append(_whole_numbers(name, tensor, origin[name]))
+            continue
         if JOINED in origin[name]:
             steps.insert(0, f"stacked of {origin[name].count(JOINED) + 1} tensors")
         if tensor.shape != shape:
@@ -258,6 +261,25 @@ def _misfit(
     turned = sorted(became) == sorted(shape)
     hint = "; it seems transposed" if turned else ""
     return f"{_shown(name, old)} expects {shape}, found {found}{after}{hint}"
+
+
+def _trained(name: str, buffers: Collection[str] | None) -> bool:
+    """Say whether a tensor of the model is a parameter, or a statistic: never whole numbers.
+
+    Where nobody says which are no parameters, names that are always one are.
+    """
+    last = name.rpartition(".")[2]
+    if last in ("running_mean", "running_var"):
+        return True
+    return last in ("weight", "bias") if buffers is None else name not in buffers
+
+
+def _whole_numbers(name: str, tensor: Tensor, old: str) -> str:
+    kind = str(tensor.dtype).removeprefix("torch.")
+    return (
+        f"{_shown(name, old)} holds {kind}, expected floating point: weights that were quantized "
+        "must be turned back by the program that wrote them"
+    )
 
 
 def _unused(
