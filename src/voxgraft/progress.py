@@ -58,3 +58,22 @@ def progress_bar(total: float, description: str) -> Iterator[Bar]:
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(description, total=total, note="")
         yield _Shown(progress, task)
+
+
+class Parts:
+    """Moves a bar within its steps, where one of them takes long."""
+
+    def __init__(self, bar: Bar) -> None:
+        """Begin the first step of ``bar``."""
+        self._bar = bar
+        self._done = 0.0
+
+    def part(self, share: float, note: str = "") -> None:
+        """Show that ``share`` (0 to 1) of the step in work is done."""
+        self._bar.advance(share - self._done, note)
+        self._done = share
+
+    def whole(self, note: str = "") -> None:
+        """Show that the step in work is done, and begin the next."""
+        self.part(1.0, note)
+        self._done = 0.0

@@ -119,6 +119,13 @@ def test_mistakes(voxgraft: Verb, table: Path, arguments: tuple[str, ...], messa
     assert message in told
 
 
+def test_a_folder_is_no_place_for_a_recipe(voxgraft: Verb, table: Path, tmp_path: Path) -> None:
+    for option in ("--out", "--fingerprint"):
+        code, said, told = voxgraft(table, "--model", "segresnet_8", *GPU, option, tmp_path)
+        assert (code, said) == (2, "")
+        assert told == f"error: {option} {tmp_path} is a folder; expected the name of a file.\n"
+
+
 def test_tables_that_cannot_be_planned_for(voxgraft: Verb, table: Path, tmp_path: Path) -> None:
     out = tmp_path / "plan.yaml"
     rows = [line.rsplit(",", 1)[0] for line in table.read_text().splitlines()]

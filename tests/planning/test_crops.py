@@ -109,7 +109,10 @@ def test_more_memory_is_never_worse(shape: Size3, room: float, more: float) -> N
 
 def test_the_largest_that_fits_is_found_with_few_measures() -> None:
     memory = Straight(bend=1.05)
-    found = choose_crops(memory, budget(5e6), (300, 260, 200), cases=50)
+    told: list[str] = []
+    found = choose_crops(memory, budget(5e6), (300, 260, 200), cases=50, on_measure=told.append)
+    assert len(told) == len(memory.asked) - 1  # what was chosen is known when it is asked again
+    assert told[0].startswith("memory of a step of 2 × ")
     longer = [
         tuple(n + 8 * (place == axis) for place, n in enumerate(found.size_voxels))
         for axis in range(3)

@@ -69,6 +69,12 @@ def evaluate(
         "--patient-score",
         help="What ranks patients: volume (largest predicted lesion), or of a run probability.",
     ),
+    device: str | None = typer.Option(
+        None,
+        "--device",
+        help="Of a segmentation RUN: cpu, cuda or cuda:1; by default the graphics card if there "
+        "is one.",
+    ),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Score RUN, or --predictions, on the cases of TABLE: all, and by site where it has sites."""
@@ -96,12 +102,15 @@ def evaluate(
         "--min-iou": min_iou != 0.1,
         "--min-lesion-mm3": min_lesion_mm3 != 0.0,
         "--patient-score": patient_score is not None,
+        "--device": device is not None,
     }
     odd = [name for name, told in given_options.items() if told]
     if not segmentation and odd:
         raise UsageError(f"{', '.join(odd)}: for segmentations, and {run} is none. Leave them out.")
     if run is not None and classes:
         raise UsageError("--classes is for --predictions; a run knows its classes. Leave it out.")
+    if run is None and device is not None:
+        raise UsageError("--device is for a RUN; files of predictions need none. Leave it out.")
     if out is not None and out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file; expected a folder, or a new name.")
     cases = read_table(paths[-1])
@@ -129,6 +138,7 @@ def evaluate(
         classes=classes,
         tolerance_mm=tolerance_mm,
         question=question,
+        device=device,
         out=out,
         as_json=as_json,
     )

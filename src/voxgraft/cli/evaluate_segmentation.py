@@ -80,23 +80,25 @@ def evaluate_masks(
     classes: str,
     tolerance_mm: float | None,
     question: LesionQuestion | None,
+    device: str | None,
     out: Path | None,
     as_json: bool,
 ) -> None:
     """Score a run or predictions on a table with masks, write the files, and print the numbers."""
+    from voxgraft.inference import place_on
     from voxgraft.inference.scoring import (
         TOLERANCE_MM,
         evaluate_predictions,
         evaluate_segmentation,
     )
-    from voxgraft.progress import progress_bar
+    from voxgraft.progress import Parts, progress_bar
     from voxgraft.runs import load_segmentation
 
     trained = None if run is None else load_segmentation(run)
+    if trained is not None:
+        say(f"on {place_on(trained.network, device)}")
     with progress_bar(len(table), "evaluating") as bar:
-
-        def on_case(case_id: str) -> None:
-            bar.advance(1, case_id)
+        parts = Parts(bar)
 
         if trained is not None:
             found = evaluate_segmentation(
@@ -105,7 +107,10 @@ def evaluate_masks(
                 tolerance_mm=tolerance_mm,
                 lesions=question,
                 out=out,
-                on_case=on_case,
+                on_case=parts.whole,
+                on_windows=lambda case_id, seen, all_: parts.part(
+                    seen / all_, f"{case_id}: window {seen:,} of {all_:,}"
+                ),
             )
         elif predictions is not None:
             found = evaluate_predictions(
@@ -115,7 +120,7 @@ def evaluate_masks(
                 tolerance_mm=TOLERANCE_MM if tolerance_mm is None else tolerance_mm,
                 lesions=question,
                 out=out,
-                on_case=on_case,
+                on_case=parts.whole,
             )
         else:
             raise AssertionError("there is a run, or predictions")

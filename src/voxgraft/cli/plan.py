@@ -9,6 +9,7 @@ import typer
 
 from voxgraft.cli.lists import listed
 from voxgraft.cli.output import JSON_OPTION, emit_json, emit_table, say
+from voxgraft.errors import UsageError
 
 if TYPE_CHECKING:
     from voxgraft.planning import DataFingerprint, SegmentationPlan
@@ -46,15 +47,19 @@ def plan(
     expect, and finds the largest crops that fit the memory. Says what it decided, and why: lines
     with a ! are those where data and start disagree.
     """
-    from voxgraft.datasets import read_table
+    from voxgraft.datasets import SPLITS, read_table
     from voxgraft.planning import check_split, plan_segmentation, table_from
     from voxgraft.progress import progress_bar
     from voxgraft.recipes import write_recipe
 
     cases = read_table(table)
+    for option, path in (("--out", out), ("--fingerprint", fingerprint)):
+        if path is not None and path.is_dir():
+            raise UsageError(f"{option} {path} is a folder; expected the name of a file.")
     if out is not None:
         check_split(cases)
-    with progress_bar(len(cases), "measuring") as bar:
+    measured = cases.split(SPLITS[0]) if SPLITS[0] in cases.splits else cases
+    with progress_bar(len(measured) + 1, "planning") as bar:  # each scan, then the crops
         found = plan_segmentation(
             cases,
             listed(classes),
@@ -63,8 +68,10 @@ def plan(
             memory_gib=memory_gib,
             device=device,
             jobs=jobs,
-            on_progress=bar.advance,
+            on_progress=lambda: bar.advance(1, "scans"),
+            on_measure=lambda step: bar.advance(0, step),
         )
+        bar.advance(1, "crops chosen")
     if fingerprint is not None:
         _write_fingerprint(found, fingerprint)
     if as_json:

@@ -69,7 +69,7 @@ def predict_segmentation(
 ) -> None:
     """Segment scans, write them under ``out``, and print the volume of each structure."""
     from voxgraft.inference import WrittenScan, load_segmentation, place_on, segment_to
-    from voxgraft.progress import progress_bar
+    from voxgraft.progress import Parts, progress_bar
 
     if out is None:
         raise UsageError(f"{run} is a segmentation: give --out DIR, where its files go.")
@@ -85,10 +85,11 @@ def predict_segmentation(
     done: list[WrittenScan] = []
     failed: InferenceError | None = None
     with progress_bar(len(scans), "segmenting") as bar:
+        parts = Parts(bar)
 
         def tell(found: WrittenScan) -> None:
             done.append(found)
-            bar.advance(1, found.scan.name)
+            parts.whole(found.scan.name)
 
         try:
             segment_to(
@@ -101,6 +102,9 @@ def predict_segmentation(
                 probabilities=probabilities,
                 force=force,
                 on_scan=tell,
+                on_windows=lambda path, seen, all_: parts.part(
+                    seen / all_, f"{path.name}: window {seen:,} of {all_:,}"
+                ),
             )
         except InferenceError as error:  # told after what was written
             failed = error

@@ -9,6 +9,7 @@ from voxgraft.errors import VolumeError
 from voxgraft.inference.post_processing import Cleaning, clean
 from voxgraft.inference.probabilities import Probabilities, segment_with_probabilities
 from voxgraft.inference.segmented import SegmentedScan, pack_masks
+from voxgraft.inference.windows_seen import OnWindows, windows_told
 from voxgraft.runs import TrainedSegmentation
 from voxgraft.sliding import PackedMasks, labels_on_scan, masks_on_scan
 from voxgraft.training import segment_stored
@@ -25,6 +26,7 @@ def segment_scan(
     *,
     cleaning: CleaningRules = None,
     probabilities: Probabilities | None = None,
+    on_windows: OnWindows | None = None,
 ) -> SegmentedScan:
     """Segment a scan as the run's test cases were, and bring it onto the scan's own grid.
 
@@ -36,6 +38,7 @@ def segment_scan(
         probabilities: Keeps those of every class, for
             :func:`~voxgraft.inference.segmentation_files.write_segmented`; they are of what the
             network found, uncleaned.
+        on_windows: Told how many windows the network has seen, and of how many.
 
     Raises:
         VolumeError: If the scan cannot be read, or has other channels than the run's.
@@ -52,14 +55,15 @@ def segment_scan(
             f"{run.in_channels}. Give scans with that many channels."
         )
     del scan
-    sliding, overlapping = run.sliding_over(seen.voxels), run.settings.overlapping
-    if probabilities is None:
-        found = segment_stored(run.network, seen.voxels, sliding, overlapping=overlapping)
-    else:
-        probabilities.begin(seen.shape, seen.affine)
-        found = segment_with_probabilities(
-            run.network, seen.voxels, sliding, overlapping=overlapping, into=probabilities
-        )
+    overlapping = run.settings.overlapping
+    with windows_told(run.network, run.sliding_over(seen.voxels), on_windows) as sliding:
+        if probabilities is None:
+            found = segment_stored(run.network, seen.voxels, sliding, overlapping=overlapping)
+        else:
+            probabilities.begin(seen.shape, seen.affine)
+            found = segment_with_probabilities(
+                run.network, seen.voxels, sliding, overlapping=overlapping, into=probabilities
+            )
     if isinstance(found, PackedMasks):
         masks = masks_on_scan(found, seen.affine, shape, affine)
         own = SegmentedScan(classes, affine, pack_masks(masks, found.classes, shape), path)

@@ -17,6 +17,7 @@ from voxgraft.inference.scans import names_of_scans
 from voxgraft.inference.segment import CleaningRules, segment_scan
 from voxgraft.inference.segmentation_files import write_segmented
 from voxgraft.inference.segmented import SegmentedScan
+from voxgraft.inference.windows_seen import OnWindows
 from voxgraft.runs import TrainedSegmentation
 from voxgraft.types import Json
 
@@ -47,6 +48,7 @@ def segment_to(
     probabilities: bool = False,
     force: bool = False,
     on_scan: Callable[[WrittenScan], None] | None = None,
+    on_windows: Callable[[Path, int, int], None] | None = None,
 ) -> list[Path]:
     """Segment scans one at a time, and write each into a folder of its own.
 
@@ -64,6 +66,7 @@ def segment_to(
         probabilities: Also write ``probabilities/<class>.nii.gz``.
         force: Replace folders that have something else in them.
         on_scan: Told of each scan that is written or kept.
+        on_windows: Told of a scan in work how many windows were seen, and of how many.
 
     Returns:
         The folders, in the order of the scans.
@@ -110,6 +113,7 @@ def segment_to(
                 volumes = _segment_one(
                     run, path, own, made, cleaning=cleaning, each=each, dicom=dicom,
                     probabilities=probabilities, force=force,
+                    on_windows=None if on_windows is None else partial(on_windows, path),
                 )  # fmt: skip
             except (VoxgraftError, OSError, MemoryError) as error:
                 said = str(error) or type(error).__name__
@@ -140,6 +144,7 @@ def _segment_one(
     dicom: bool,
     probabilities: bool,
     force: bool,
+    on_windows: OnWindows | None,
 ) -> dict[str, float]:
     for left in own.parent.glob(f".tmp-????????-{escape(own.name)}"):  # of a call that was killed
         shutil.rmtree(left, ignore_errors=True)
@@ -165,9 +170,12 @@ def _segment_one(
         return volumes
 
     if not probabilities:
-        return write(segment_scan(run, path, cleaning=cleaning), None)
+        return write(segment_scan(run, path, cleaning=cleaning, on_windows=on_windows), None)
     with Probabilities(own.parent) as kept:
-        return write(segment_scan(run, path, cleaning=cleaning, probabilities=kept), kept)
+        found = segment_scan(
+            run, path, cleaning=cleaning, probabilities=kept, on_windows=on_windows
+        )
+        return write(found, kept)
 
 
 def _filled(folder: Path) -> bool:

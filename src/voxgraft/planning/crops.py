@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -77,6 +77,7 @@ def choose_crops(
     *,
     cases: int,
     start_size: Size3 | None = None,
+    on_measure: Callable[[str], None] | None = None,
 ) -> Crops:
     """Choose size and number of the crops.
 
@@ -94,6 +95,7 @@ def choose_crops(
         shape_voxels: Median shape of the scans at the spacing that was decided on.
         cases: Training cases.
         start_size: Size that the start was trained at, (depth, height, width), if it has one.
+        on_measure: Told in words of each step before it is counted.
 
     Raises:
         RecipeError: If not even the smallest crop fits.
@@ -111,7 +113,7 @@ def choose_crops(
     )
     smallest = memory.padded(memory.min_size)
     modes = list(_modes(memory, cases))
-    search = _Search(memory, budget, smallest)
+    search = _Search(memory, budget, smallest, on_measure)
     for batch, checkpointing in modes:
         crop = search.largest(wanted, floor, shape_voxels, batch, checkpointing)
         if crop is not None:
@@ -191,10 +193,17 @@ def _shrinking(memory: Memory, size: Size3, floor: Size3, shape: Size3) -> Itera
 class _Search:
     """Looks for what fits; a straight line through two measures says where to measure next."""
 
-    def __init__(self, memory: Memory, budget: Budget, smallest: Size3) -> None:
+    def __init__(
+        self,
+        memory: Memory,
+        budget: Budget,
+        smallest: Size3,
+        on_measure: Callable[[str], None] | None,
+    ) -> None:
         self._memory = memory
         self._budget = budget
         self._smallest = smallest
+        self._tell = on_measure
 
     def largest(
         self, wanted: Size3, floor: Size3, shape: Size3, batch: int, checkpointing: bool
@@ -229,6 +238,9 @@ class _Search:
         return batch
 
     def _bytes(self, crop: Size3, batch: int, checkpointing: bool) -> int:
+        if self._tell is not None:
+            again = ", with gradient checkpointing" if checkpointing else ""
+            self._tell(f"memory of a step of {batch} × {times(crop)} voxels{again}")
         return self._memory.training_bytes(
             crop, batch, bf16=self._budget.bf16, checkpointing=checkpointing
         )

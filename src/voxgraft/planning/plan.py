@@ -146,6 +146,7 @@ def plan_segmentation(
     jobs: int = 1,
     cache: Path | None = None,
     on_progress: Callable[[], None] | None = None,
+    on_measure: Callable[[str], None] | None = None,
 ) -> SegmentationPlan:
     """Decide how a network is trained to segment the structures of a table.
 
@@ -162,6 +163,7 @@ def plan_segmentation(
         jobs: Scans that are read at once.
         cache: Folder that remembers what was measured; None takes the cache.
         on_progress: Called after each scan.
+        on_measure: Told in words of each training step whose memory is counted next.
 
     Raises:
         TableError: If masks or scans cannot be used; all faults are named.
@@ -203,7 +205,14 @@ def plan_segmentation(
         )
     )
     shape = data.shape_at(spacing)
-    crops = choose_crops(memory, budget, shape, cases=data.cases, start_size=start_size(start))
+    crops = choose_crops(
+        memory,
+        budget,
+        shape,
+        cases=data.cases,
+        start_size=start_size(start),
+        on_measure=on_measure,
+    )
     schedule, about_schedule = decide_schedule(
         data.cases, crops.batch_size * crops.accumulate, pretrained=start is not None
     )

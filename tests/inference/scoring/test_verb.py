@@ -82,6 +82,7 @@ def test_mistakes_are_named(small, maps, voxgraft, tmp_path) -> None:
         ),
         ("own smallest sizes", (*files, "--lesion-rules", "pancreas", "--min-iou", "0.5")),
         ("is a file", (*files, "--out", table)),
+        ("--device is for a RUN", (*files, "--device", "cpu")),
         ("tolerance_mm is -1", (*files, "--tolerance-mm", "-1")),
         ("is no run folder", (tmp_path, table)),
     ):
@@ -103,9 +104,9 @@ def test_options_of_segmentations_are_refused_elsewhere(small, voxgraft, tmp_pat
     )
     write_yaml(RunFolder(tmp_path).recipe_path, recipe.to_dict())
     given = ("evaluate", tmp_path, small.path)
-    code, _, said = voxgraft(*given, "--lesions", "liver", "--tolerance-mm", "1")
+    code, _, said = voxgraft(*given, "--lesions", "liver", "--device", "cpu")
     assert code == 2
-    assert "--tolerance-mm, --lesions: for segmentations" in said
+    assert "--lesions, --device: for segmentations" in said
     code, _, said = voxgraft(*given, "--classes", "liver")
     assert code == 2
     assert "--classes" in said

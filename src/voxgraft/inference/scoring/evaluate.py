@@ -45,6 +45,7 @@ def evaluate_segmentation(
     lesions: LesionQuestion | None = None,
     out: Path | None = None,
     on_case: Callable[[str], None] | None = None,
+    on_windows: Callable[[str, int, int], None] | None = None,
 ) -> SegmentationEvaluation:
     """Segment a table's cases with a run, one at a time, and score them.
 
@@ -55,6 +56,7 @@ def evaluate_segmentation(
         lesions: Also count lesions and judge patients.
         out: Folder that keeps scored cases, so that a killed evaluation goes on.
         on_case: Told of each finished case.
+        on_windows: Told of a case in work how many windows were seen, and of how many.
 
     Raises:
         TableError: If the table has no masks, or they cannot be used.
@@ -67,7 +69,7 @@ def evaluate_segmentation(
     kept: tuple[str, ...] = ()
     if lesions is not None and lesions.patient_score == "probability":
         kept = lesions.classes
-    predictions = RunPredictions(run, table, drawn, kept)
+    predictions = RunPredictions(run, table, drawn, kept, on_windows)
     about: Json = {"run": str(run.folder)}
     return _evaluate(predictions, table, about, tolerance, lesions, out, on_case)
 

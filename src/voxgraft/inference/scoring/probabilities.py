@@ -14,6 +14,7 @@ from scipy import ndimage
 from voxgraft.inference.probabilities import FULL, Probabilities
 from voxgraft.inference.segment import segment_scan
 from voxgraft.inference.segmented import SegmentedScan
+from voxgraft.inference.windows_seen import OnWindows
 from voxgraft.runs import TrainedSegmentation
 from voxgraft.volumes import Affine
 
@@ -68,7 +69,10 @@ class SeenProbabilities:
 
 
 def segment_and_keep(
-    run: TrainedSegmentation, path: Path, kept: Sequence[int]
+    run: TrainedSegmentation,
+    path: Path,
+    kept: Sequence[int],
+    on_windows: OnWindows | None = None,
 ) -> tuple[SegmentedScan, SeenProbabilities]:
     """Segment a scan as ``segment_scan`` does, and keep the probabilities of some classes.
 
@@ -76,6 +80,7 @@ def segment_and_keep(
         run: A trained segmentation.
         path: File or DICOM folder.
         kept: Classes by their place in the run's target.
+        on_windows: As for ``segment_scan``.
 
     Returns:
         What was found on the scan's own grid; and the probabilities (softmax, or a sigmoid where
@@ -86,7 +91,7 @@ def segment_and_keep(
     """
     classes, overlapping = run.recipe.target.classes, run.settings.overlapping
     with Probabilities(Path(tempfile.gettempdir())) as every:
-        found = segment_scan(run, path, probabilities=every)
+        found = segment_scan(run, path, probabilities=every, on_windows=on_windows)
         if every.affine is None:
             raise AssertionError("a segmented scan has a grid")
         maps = {classes[index]: every.read(index if overlapping else index + 1) for index in kept}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -25,6 +26,7 @@ class RunPredictions:
         table: The cases.
         drawn: Structures that the table has.
         with_probabilities: Classes whose probabilities are kept.
+        on_windows: Told of a case in work how many windows were seen, and of how many.
 
     Raises:
         InferenceError: If the run has no class of the table.
@@ -36,6 +38,7 @@ class RunPredictions:
         table: Table,
         drawn: Sequence[str],
         with_probabilities: Sequence[str] = (),
+        on_windows: Callable[[str, int, int], None] | None = None,
     ) -> None:
         matched = match_names(run.recipe.target.classes, drawn)
         self._place = {
@@ -55,7 +58,7 @@ class RunPredictions:
             [name for name in drawn if name not in self._place],
             by="the run",
         )
-        self._run, self._table = run, table
+        self._run, self._table, self._on_windows = run, table, on_windows
         self._kept = tuple(name for name in with_probabilities if name in self._place)
         self._weights = content_key(
             [file_sha256(run.folder / "model.safetensors"), run.recipe.to_dict()]
@@ -74,12 +77,13 @@ class RunPredictions:
             VoxgraftError: As ``segment_scan``.
         """
         path = self._table.image_path(case_id)
+        told = None if self._on_windows is None else partial(self._on_windows, case_id)
         places = [self._place[name] for name in self._kept]
         if places:
-            found, seen = segment_and_keep(self._run, path, places)
+            found, seen = segment_and_keep(self._run, path, places, told)
             probabilities = seen.named(self._kept)
         else:
-            found, probabilities = segment_scan(self._run, path), None
+            found, probabilities = segment_scan(self._run, path, on_windows=told), None
         return Predicted(self._chosen(found), probabilities)
 
     def _chosen(self, found: SegmentedScan) -> SegmentedScan:
