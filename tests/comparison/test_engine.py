@@ -22,7 +22,7 @@ def test_a_failed_run_is_told_by_name_and_the_others_go_on(tmp_path: Path) -> No
     ]
     for event in events:
         assert f"{event.folder.name}: unknown key" in event.note
-        assert "target: expected a mapping" in event.note
+        assert "target: missing, expected a mapping" in event.note
 
 
 def test_a_killed_worker_costs_one_run_only(tmp_path: Path) -> None:

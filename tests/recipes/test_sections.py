@@ -52,8 +52,8 @@ def test_what_is_written_is_read_again(tmp_path_factory: Any, data: dict[str, An
     [
         ("a: 1\na: 2\n", "key 'a' is given twice"),
         ("a: [1\n", "no readable YAML"),
-        ("- 1\n", "holds list, expected a mapping"),
-        ("", "holds NoneType, expected a mapping"),
+        ("- 1\n", "holds no settings but '[1]'; expected lines of"),
+        ("", "is empty; expected lines of"),
         ("a: !!python/object/apply:os.system [ls]\n", "no readable YAML"),
     ],
 )
@@ -77,7 +77,7 @@ def test_all_faults_of_a_file_are_named_at_once() -> None:
     assert "optimization.stepz: unknown key; did you mean 'steps'?" in message
     assert "other.steps: Input should be a valid integer, found 'many'" in message
     assert "other.sizes.1: Input should be a valid integer, found 'two'" in message
-    assert "third: expected a mapping of settings, found 7" in message
+    assert "third: found 7, expected a mapping of settings" in message
 
 
 def test_set_reaches_into_mappings_and_lists() -> None:

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from voxgraft.cli.main import app
 from voxgraft.datasets import join_tables, write_table
-from voxgraft.errors import TableError, UsageError
+from voxgraft.errors import RecipeError, TableError, UsageError
 from voxgraft.recipes import recipe_from_dict, segmentation_recipe
 from voxgraft.synthesis import write_anatomies
 from voxgraft.training.schedule import learning_rate_at
@@ -101,3 +101,13 @@ def test_words_that_do_not_go_together(words, message):
             ["pretrain", *words, "--model", "segresnet_8", "--out", "o"],
             catch_exceptions=False,
         )
+
+
+def test_a_start_may_be_called_by_its_source(table):
+    data = segmentation_recipe(str(table), "segresnet_8", classes=["liver"])
+    data["start"] = {"source": "runs/first", "parts": "encoder"}
+    start = recipe_from_dict(data, "here").start
+    assert (start.name, start.source, start.parts) == ("runs/first", "runs/first", "encoder")
+    del data["start"]
+    with pytest.raises(RecipeError, match=r"start: missing, expected .* `voxgraft sources`"):
+        recipe_from_dict(data, "here")

@@ -48,7 +48,7 @@ def test_settings_of_the_loss_reach_the_task_and_are_read_again() -> None:
         ({"task": {"class_weights": True}}, "task.class_weights: "),
         ({"task": {"label_smoothing": 1.0}}, "label_smoothing is 1.0, expected from 0 to below 1"),
         ({"task": {"label_smoothing": 0.1}, "target": AGE}, "no meaning for a regression target"),
-        ({"task": None}, "task: expected a mapping of settings"),
+        ({"task": None}, "task: missing, expected a mapping of settings"),
     ],
 )
 def test_impossible_settings_are_refused_as_they_are_read(changes: Any, told: str) -> None:

@@ -183,7 +183,7 @@ def recipe_from_dict(data: Json, where: str) -> Recipe:
             Augmentation, data.get("augmentation", {}), "augmentation", faults
         ),
         "model": read_model(data.get("model"), "model", faults),
-        "start": read_start(data.get("start"), "start", faults),
+        "start": read_start(_named(data.get("start")), "start", faults),
         "optimization": read_section(
             Optimization, data.get("optimization", {}), "optimization", faults
         ),
@@ -221,6 +221,13 @@ def recipe_from_dict(data: Json, where: str) -> Recipe:
             faults.add("task", str(error))
     faults.raise_if_any("recipe")
     return Recipe(**values)
+
+
+def _named(start: Any) -> Any:
+    """Return a start that says no name under that of its source; a recipe has one start only."""
+    if isinstance(start, dict) and "name" not in start and isinstance(start.get("source"), str):
+        return {"name": start["source"], **start}
+    return start
 
 
 def _check_segmentation(data: Json, values: dict[str, Any], faults: Faults) -> None:

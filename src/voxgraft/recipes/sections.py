@@ -56,6 +56,14 @@ class Faults:
             )
 
 
+_EXAMPLES = {
+    "target": ", e.g. {kind: segmentation, columns: [masks], classes: [liver, spleen]}",
+    "model": " or the name of a network (`voxgraft models` lists them)",
+    "start": ", scratch, or a source (`voxgraft sources` lists them)",
+}
+"""What a section of a recipe may be, for messages."""
+
+
 def check_keys(data: Mapping[str, Any], known: list[str], key: str, faults: Faults) -> None:
     """Add a fault for every key of ``data`` that is not in ``known``."""
     for name in data:
@@ -78,7 +86,8 @@ def read_section(cls: type[T], data: Any, key: str, faults: Faults) -> T | None:
         The value, or None if there were faults.
     """
     if not isinstance(data, Mapping):
-        faults.add(key, f"expected a mapping of settings, found {data!r}")
+        found = "missing" if data is None else f"found {data!r}"
+        faults.add(key, f"{found}, expected a mapping of settings{_EXAMPLES.get(key, '')}")
         return None
     before = len(faults.found)
     check_keys(data, [field.name for field in dataclasses.fields(cls)], key, faults)  # type: ignore[arg-type]
@@ -106,8 +115,10 @@ def read_value(cls: Any, data: Any, key: str, faults: Faults) -> Any:
     except pydantic.ValidationError as error:
         for item in error.errors(include_url=False):
             path = ".".join([key, *map(str, item["loc"])]).strip(".")
-            found = "" if item["type"] == "missing" else f", found {item['input']!r}"
-            faults.add(path, item["msg"] + found)
+            if item["type"] == "missing":
+                faults.add(path, "missing")
+            else:
+                faults.add(path, f"{item['msg']}, found {item['input']!r}")
     except VoxgraftError as error:
         faults.add(key, str(error))
     return None
@@ -131,7 +142,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} is no readable YAML: {error}. Mend that line.") from error
     if not isinstance(data, dict):
-        raise RecipeError(f"{path} holds {type(data).__name__}, expected a mapping of settings.")
+        what = "is empty" if data is None else f"holds no settings but {str(data)[:40]!r}"
+        raise RecipeError(f"{path} {what}; expected lines of `setting: value`.")
     return data
 
 
