@@ -109,5 +109,5 @@ def test_a_start_may_be_called_by_its_source(table):
     start = recipe_from_dict(data, "here").start
     assert (start.name, start.source, start.parts) == ("runs/first", "runs/first", "encoder")
     del data["start"]
-    with pytest.raises(RecipeError, match=r"start: missing, expected .* `voxgraft sources`"):
+    with pytest.raises(RecipeError, match=r"start: missing, expected .*`voxgraft sources`"):
         recipe_from_dict(data, "here")
