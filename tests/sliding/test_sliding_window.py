@@ -101,7 +101,7 @@ def test_every_voxel_is_done_once_with_weight_and_the_plan_bounds_the_buffer(
         return
     assert plan.buffer_voxels <= room
     weights = window_weights(window, "gaussian")
-    buffer = WindowBuffer(1, weights)
+    buffer = WindowBuffer(1, weights, plan.buffer_voxels)
     seen, total, steps = torch.zeros(size), torch.zeros(size), list(plan.steps())
     for step in steps:
         for block in buffer.take(step, torch.ones(1, *window)):
@@ -128,10 +128,10 @@ def test_a_whole_ct_of_118_classes_fits_in_three_gibibytes(overlap):
 
 def test_a_smaller_scan_of_many_classes_takes_a_share_of_its_scores():
     size, whole = (256, 256, 256), 256**3 * 118 * 4
-    for overlap, more in [(0.25, 1.25), (0.5, 1.4)]:
+    for overlap, more in [(0.25, 1), (0.5, 1.4)]:
         sliding = Sliding((96, 96, 96), overlap)
         plan = sliding.plan(size, 118)
-        assert plan.buffer_voxels * 119 * 4 < 0.157 * whole
+        assert plan.buffer_voxels * 119 * 4 < 0.158 * whole
         assert plan.windows == more * plan.places
         assert sliding.plan(size, 32).windows == plan.places  # never for less than 1 GiB
         large = Sliding((96, 96, 96), overlap, max_buffer_bytes=2**40)
@@ -140,7 +140,7 @@ def test_a_smaller_scan_of_many_classes_takes_a_share_of_its_scores():
 
 def test_the_bound_is_the_peak_where_windows_are_evenly_spaced():
     plan = plan_windows((24, 32, 20), (8, 8, 8), (0.5, 0.5, 0.5))
-    buffer = WindowBuffer(1, window_weights((8, 8, 8), "constant"))
+    buffer = WindowBuffer(1, window_weights((8, 8, 8), "constant"), plan.buffer_voxels)
     for step in plan.steps():
         list(buffer.take(step, torch.ones(1, 8, 8, 8)))
     assert buffer.peak_voxels == plan.buffer_voxels

@@ -133,3 +133,21 @@ def test_a_head_that_comes_and_goes_is_told():
         scores(predict, noise(1, 12, 8, 8), Sliding((8, 8, 8)))
     calls.clear()
     scores(predict, noise(1, 12, 8, 8), Sliding((8, 8, 8), split_head=False))
+
+
+def test_labels_differ_from_monais_only_where_two_scores_are_the_same_but_for_rounding():
+    torch.manual_seed(0)
+    network = ending(nn.Conv3d(4, 40, 1))
+    with torch.no_grad():  # each class has another that is almost the same
+        kernel = network[-1].weight
+        kernel[20:] = kernel[:20] * (1 + 2e-7 * torch.randn(20, 1, 1, 1, 1))
+        network[-1].bias[20:] = network[-1].bias[:20]
+    image, sliding = noise(1, 40, 36, 44), Sliding((24, 24, 24), 0.5)
+    with torch.inference_mode():
+        theirs = sliding_window_inference(image[None], (24,) * 3, 1, network, 0.5, "gaussian")[0]
+    ours = segment_label_map(network, image, sliding).long()
+    differ = ours != theirs.argmax(0)
+    assert differ.any()
+    loss = theirs.amax(0) - theirs.gather(0, ours[None])[0]
+    assert float(loss.max()) < 1e-5 * float(theirs.abs().max())
+    assert float(loss[~differ].max()) == 0

@@ -111,7 +111,8 @@ def done_blocks(
     dtype = torch.float64 if shown.dtype == torch.float64 else torch.float32
     weights = window_weights(window, sliding.weights, sigma_scale=sliding.sigma_scale)
     plan = sliding.plan(size, shown.shape[1], bytes_per_value=dtype.itemsize)
-    buffer = WindowBuffer(shown.shape[1], weights.to(where, dtype), scale=1 / len(flips))
+    weights = weights.to(where, dtype)
+    buffer = WindowBuffer(shown.shape[1], weights, plan.buffer_voxels, scale=1 / len(flips))
     at_once = sliding.batch_size
     if shown.device.type == "cpu":
         at_once = max(1, min(at_once, _CPU_BATCH_BYTES // shown.nbytes))

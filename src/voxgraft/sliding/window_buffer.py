@@ -38,6 +38,7 @@ class WindowBuffer:
         self,
         channels: int,
         weights: Float[Tensor, "d h w"],
+        voxels: int,
         *,
         scale: float = 1.0,
     ) -> None:
@@ -46,14 +47,16 @@ class WindowBuffer:
         Args:
             channels: Values of a voxel.
             weights: Of a window's voxels; their device and precision are the buffer's.
+            voxels: The most that the plan begins before they are done.
             scale: By which values are multiplied besides.
         """
         self._channels = channels
         self._weights = weights
         self._factors = weights * scale
         self._live: dict[Cell, tuple[Tensor, Tensor]] = {}
-        self._pool = TensorPool(weights.device, weights.dtype)
         self._scratch = weights.new_empty(0)
+        most = channels * (voxels + self._block_voxels) * weights.dtype.itemsize
+        self._pool = TensorPool(weights.device, weights.dtype, most)
         self._held = 0
         self.peak_voxels = 0
         """The most voxels that were held at a time."""
@@ -78,82 +81,70 @@ class WindowBuffer:
                 self._add(cell, step.start, values)
 
     def _add(self, cell: Cell, start: Size3, values: Tensor) -> None:
-        own, inside = _shared(cell, start, self._weights.shape)
-        seen = values[(slice(None), *own)]
+        own = _within(cell, start)
+        seen, factors = values[(slice(None), *own)], self._factors[own]
         if cell in self._live:
             sums, weights = self._live[cell]
-        else:
-            shape = [high - low for low, high in cell]
-            sums = self._pool.take((self._channels, *shape))
-            weights = self._weights.new_zeros(shape)
-            self._live[cell] = sums, weights
-            self._held += weights.numel()
-            self.peak_voxels = max(self.peak_voxels, self._held)
-            if seen.shape[1:] == weights.shape:
-                torch.mul(seen, self._factors[own], out=sums)
-                weights += self._weights[own]
-                return
-            sums.zero_()
-        sums[(slice(None), *inside)].addcmul_(seen, self._factors[own])
-        weights[inside] += self._weights[own]
+            sums.addcmul_(seen, factors)
+            weights += self._weights[own]
+            return
+        sums = self._pool.take(seen.shape)
+        torch.mul(seen, factors, out=sums)
+        self._live[cell] = sums, self._weights[own].clone(memory_format=torch.contiguous_format)
+        self._held += factors.numel()
+        self.peak_voxels = max(self.peak_voxels, self._held)
 
     def _finish(self, cell: Cell, start: Size3, values: Tensor | None) -> Iterator[Block]:
         (low, high), rows, columns = cell
-        shape = (high - low, rows[1] - rows[0], columns[1] - columns[0])
-        own, inside = _shared(cell, start, self._weights.shape)
+        own = _within(cell, start)
         sums: Tensor | None = None
         if cell in self._live:
             sums, weights = self._live.pop(cell)
             self._held -= weights.numel()
         else:
-            weights = self._weights.new_zeros(shape)
+            weights = torch.zeros_like(self._weights[own])
         if values is not None:
-            weights[inside] += self._weights[own]
-        limit = _BLOCK_VOXELS.get(weights.device.type, _DEVICE_BLOCK_VOXELS)
-        slices = max(1, limit // (shape[1] * shape[2]))
-        for first in range(0, shape[0], slices):
-            last = min(first + slices, shape[0])
+            weights += self._weights[own]
+        slices = max(1, self._block_voxels // (weights.shape[1] * weights.shape[2]))
+        for first in range(0, high - low, slices):
+            last = min(first + slices, high - low)
             begun = None if sums is None else sums[:, first:last]
-            block = self._block((last - first, *shape[1:]))
-            self._sum(begun, ((low + first, low + last), rows, columns), start, values, block)
-            place = (slice(low + first, low + last), slice(*rows), slice(*columns))
+            part = ((low + first, low + last), rows, columns)
+            block = self._block(weights[first:last].shape)
+            self._sum(begun, values, _within(part, start), block)
+            place = (slice(*part[0]), slice(*rows), slice(*columns))
             yield Block(block, weights[first:last], place)
         if sums is not None:
             self._pool.give_up(sums)
 
-    def _sum(
-        self, begun: Tensor | None, part: Cell, start: Size3, values: Tensor | None, found: Tensor
-    ) -> None:
+    def _sum(self, begun: Tensor | None, values: Tensor | None, own: Place, found: Tensor) -> None:
         """Write what is begun of a part of a cell, and a window's share of it, into ``found``."""
-        own, inside = _shared(part, start, self._weights.shape)
-        seen, factors = None, self._factors[own]
         if values is not None:
-            seen = values[(slice(None), *own)]
-            if seen.shape == found.shape:
-                if begun is None:
-                    torch.mul(seen, factors, out=found)
-                else:
-                    torch.addcmul(begun, seen, factors, out=found)
-                return
-        if begun is None:
+            seen, factors = values[(slice(None), *own)], self._factors[own]
+            if begun is None:
+                torch.mul(seen, factors, out=found)
+            else:
+                torch.addcmul(begun, seen, factors, out=found)
+        elif begun is None:
             found.zero_()
         else:
             found.copy_(begun)
-        if seen is not None:
-            found[(slice(None), *inside)].addcmul_(seen, factors)
 
-    def _block(self, shape: Size3) -> Tensor:
+    @property
+    def _block_voxels(self) -> int:
+        return _BLOCK_VOXELS.get(self._weights.device.type, _DEVICE_BLOCK_VOXELS)
+
+    def _block(self, shape: torch.Size) -> Tensor:
         voxels = shape[0] * shape[1] * shape[2]
         if self._scratch.numel() < self._channels * voxels:
+            self._pool.give_up(self._scratch)
             self._scratch = self._pool.take((self._channels * voxels,))
         return self._scratch[: self._channels * voxels].view(self._channels, *shape)
 
 
-def _shared(cell: Cell, start: Size3, window: torch.Size) -> tuple[Place, Place]:
-    """Return what a window and a cell share, in the window and in the cell."""
-    own, inside = [], []
-    for (low, high), first, edge in zip(cell, start, window, strict=True):
-        begin, end = max(low, first), min(high, first + edge)
-        own.append(slice(begin - first, max(begin, end) - first))
-        inside.append(slice(begin - low, max(begin, end) - low))
-    return (own[0], own[1], own[2]), (inside[0], inside[1], inside[2])
+def _within(cell: Cell, start: Size3) -> Place:
+    """Return where in a window a cell stands."""
+    depth, height, width = (
+        slice(low - first, high - first) for (low, high), first in zip(cell, start, strict=True)
+    )
+    return depth, height, width

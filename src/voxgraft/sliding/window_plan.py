@@ -33,13 +33,11 @@ class AxisWindows(NamedTuple):
         """Return the windows that reach into a part of the axis, with what they touch of it.
 
         Windows are worked off one after another, but the last two together where the last was
-        moved back: they share most voxels. The part is cut where such a group begins or ends, so
-        that each group covers a cut wholly or not at all.
+        moved back: they share most voxels. The part is cut where a window begins or ends, so that
+        each covers a cut wholly or not at all.
         """
         low, high = within
-        edges = {low, high}
-        for group in self._together(self.starts):
-            edges |= {group[0], group[-1] + self.window}
+        edges = {low, high, *self.starts, *(start + self.window for start in self.starts)}
         cuts = list(itertools.pairwise(sorted(edge for edge in edges if low <= edge <= high)))
         reaching = [start for start in self.starts if start < high and start + self.window > low]
         return [
@@ -77,7 +75,7 @@ def axis_windows(size: int, window: int, overlap: float) -> AxisWindows:
 
 
 Cell = tuple[Part, Part, Part]
-"""A part of a volume (depth, height, width) that a group of windows covers wholly or not at all."""
+"""A part of a volume (depth, height, width) that a window covers wholly or not at all."""
 
 
 class Step(NamedTuple):

@@ -11,7 +11,7 @@ from voxgraft.sliding.window_plan import WindowPlan, plan_windows
 from voxgraft.types import Size3
 
 _LEAST_BYTES, _MOST_BYTES = 2**30, 3 * 2**30
-_SHARE = 0.155
+_SHARE = 0.165
 _MORE_WINDOWS = 1.5
 
 
@@ -40,7 +40,7 @@ class Sliding:
     max_buffer_bytes: int | None = None
     """For values of voxels that are begun and not done; more windows are run to keep to it.
 
-    None: 3 GiB; less for smaller scans, but at least 1 GiB: 15.5% of what the values of all voxels
+    None: 3 GiB; less for smaller scans, but at least 1 GiB: 16.5% of what the values of all voxels
     take, if that runs at most half as many windows again. A network that is slow, with many
     classes, and does not end in a 1×1×1 convolution is quicker with a number here.
     """
