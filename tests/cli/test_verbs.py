@@ -106,6 +106,15 @@ def test_split_writes_a_table_with_whole_patients(
     assert (frame.groupby("patient_id")["split"].nunique() == 1).all()
 
 
+def test_masks_are_no_target_of_a_split_or_a_check(voxgraft: Verb, tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("case_id,patient_id,image,masks\na,a,a.nii,b.nii\n")
+    for verb, more in (("check", ()), ("split", ("--out", tmp_path / "new.csv"))):
+        code, _, err = voxgraft("data", verb, table, "--target", "masks", *more)
+        assert code == 2
+        assert "Leave out --target" in err
+
+
 def test_listings_show_all_and_one(voxgraft: Verb) -> None:
     code, out, _ = voxgraft("models", "--json")
     assert code == 0

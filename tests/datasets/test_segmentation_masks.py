@@ -286,5 +286,8 @@ def test_rows_that_make_no_sense(maps):
         read_masks(table, "b")
     fault = next(f for f in check_table(table, read_voxels=False) if f.kind == "masks")
     assert "case 'a': masks is empty" in fault.message
+    text = "case_id,patient_id,image,masks\na,p,1.nii.gz,\nb,q,2.nii.gz,none.nii.gz\n"
+    kinds = [f.kind for f in check_table(csv(maps, text), read_voxels=False)]
+    assert {"masks", "missing_mask"} <= set(kinds)  # the other rows are looked at, too
     with pytest.raises(TableError, match="has no column 'masks'"):
         read_masks(Table(table.frame.drop(columns="masks"), table.root), "a")

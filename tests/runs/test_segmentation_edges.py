@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 
 from voxgraft.datasets import read_table
-from voxgraft.errors import StoreError
+from voxgraft.errors import RunError, StoreError, TableError
 from voxgraft.recipes import recipe_from_dict
 from voxgraft.runs import begin_run, execute_run, gather_cases
+from voxgraft.runs.folder import locked
 from voxgraft.volumes import Affine, LabelMap, Volume, write_volume
 
 SHAPES = {"flat": (2, 24, 20), "empty": (12, 20, 22), "other": (10, 18, 18), "val": (9, 21, 18)}
@@ -121,3 +122,24 @@ def test_values_that_mean_nothing_are_refused_with_their_file(write):
     table = write({"flat": "train", "val": "validation"}, add=7)
     with pytest.raises(StoreError, match=r"(?s)case 'val'.*val_seg\.nii.*value 7 in 1 voxels"):
         gather_cases(recipe(table))
+
+
+def test_a_refused_recipe_leaves_its_folder_to_a_mended_one(write):
+    table = write({"flat": "train", "val": "validation"})
+    target = recipe(table).to_dict()["target"]
+    mended, wrong = (recipe(table, target={**target, "classes": [one]}) for one in ("ball", "bal"))
+    folder = table.root / "run"
+    begin_run(folder, wrong)
+    with pytest.raises(RunError, match="of another recipe"):  # it may be wanted yet
+        begin_run(folder, mended)
+    with pytest.raises(TableError, match="'bal' is annotated by none"):
+        execute_run(folder)
+    with locked(folder), pytest.raises(RunError, match=r"target.classes was \('bal',\)"):
+        begin_run(folder, mended)  # a process is on it
+    told: list[str] = []
+    assert execute_run(begin_run(folder, mended).path, on_stage=told.append)["train_cases"] == 1
+    assert told[0].startswith("preparing scans: ")
+    assert told.index("making the network") < told.index("scoring validation")
+    assert told[-1] == "scored validation: 1 of 1"
+    with pytest.raises(RunError, match="of another recipe"):  # it was trained
+        begin_run(folder, wrong)

@@ -13,6 +13,7 @@ from voxgraft.cli.data_join import join
 from voxgraft.cli.data_masks import VERBS
 from voxgraft.cli.lists import listed
 from voxgraft.cli.output import JSON_OPTION, emit_json, emit_table, say
+from voxgraft.errors import UsageError
 
 app = typer.Typer(help="Tables of cases: check, split, join, import.", no_args_is_help=True)
 _OUT = typer.Option(..., "--out", help="Folder for images/ and table.csv.")
@@ -36,6 +37,7 @@ def check(
     from voxgraft.datasets import Target, check_table, read_table
 
     cases = read_table(table)
+    _no_masks(target)
     names = listed(classes)
     chosen = Target.infer(cases.frame, target, kind=kind, classes=names) if target else None
     findings = check_table(cases, chosen, read_voxels=not headers_only, jobs=jobs)
@@ -60,6 +62,14 @@ def check(
         raise typer.Exit(1)
 
 
+def _no_masks(target: list[str] | None) -> None:
+    if target and "masks" in target:
+        raise UsageError(
+            "--target masks: a label for each case is expected, and masks have none. Leave out "
+            "--target; masks are looked at without it, and patients stay whole without it."
+        )
+
+
 @app.command("split")
 def split(
     table: Path = typer.Argument(..., metavar="TABLE", help="CSV, TSV or Parquet."),
@@ -72,15 +82,16 @@ def split(
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Split a table by patient, stratified by the target."""
-    from voxgraft.datasets import Target, read_table, split_table, write_table
+    from voxgraft.datasets import SPLITS, Target, read_table, split_table, write_table
 
     cases = read_table(table)
+    _no_masks(target)
     chosen = Target.infer(cases.frame, target) if target else None
     parts = split_table(cases, fractions=fractions, seed=seed, target=chosen)
     write_table(parts, out)
     rows = [
         [name, len(parts.split(name).patients), len(parts.split(name).frame)]
-        for name in parts.splits
+        for name in sorted(parts.splits, key=SPLITS.index)
     ]
     if as_json:
         emit_json({"table": str(out), "splits": {name: n for name, n, _ in rows}, "seed": seed})

@@ -79,7 +79,9 @@ def train_one(chosen: Recipe, folder: Path, *, dry_run: bool, as_json: bool) -> 
     begin_run(folder, chosen)
     steps = planned_optimizations([chosen])[0].steps
     with progress_bar(steps, f"training {folder.name}") as bar:
-        result = execute_run(folder, on_steps=bar.advance)
+        result = execute_run(
+            folder, on_steps=bar.advance, on_stage=lambda stage: bar.advance(0, stage)
+        )
     if as_json:
         emit_json(result)
         return

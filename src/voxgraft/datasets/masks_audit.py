@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,7 @@ def look_at_masks(table: Table, *, read_voxels: bool, jobs: int) -> Iterator[Fin
         cases = case_masks(table)
     except TableError as error:
         yield (MASKS, "the table", str(error), False)
-        return
+        cases = _good_rows(table)
     images = dict(zip(table.case_ids, table.frame["image"], strict=True))
     work = [(found, table.root / Path(images[case_id])) for case_id, found in cases.items()]
     with ThreadPoolExecutor(max_workers=jobs) as pool:
@@ -76,6 +77,15 @@ def look_at_masks(table: Table, *, read_voxels: bool, jobs: int) -> Iterator[Fin
     if read_voxels:
         yield from _empty(looks)
         yield from _overlaps(looks)
+
+
+def _good_rows(table: Table) -> dict[str, CaseMasks]:
+    """Return the masks of the cases whose rows can be used."""
+    found: dict[str, CaseMasks] = {}
+    for position in range(len(table)):
+        with suppress(TableError):  # all of them were told together
+            found |= case_masks(replace(table, frame=table.frame.iloc[[position]]))
+    return found
 
 
 def _look(found: CaseMasks, image: Path, read_voxels: bool) -> _Look:

@@ -8,7 +8,7 @@ much as one of many. A structure that no case defines is left out (of this repli
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -183,16 +183,26 @@ def why_undefined(metric: str, target: Floats, score: Floats) -> str:
     )
 
 
-def left_out(metric: str, target: Floats, score: Floats) -> str:
-    """Say which structures a value leaves out, and how many missed ones have no distance."""
+def left_out(
+    metric: str, target: Floats, score: Floats, classes: Sequence[str] | None = None
+) -> str:
+    """Say which structures a value leaves out, and how many missed ones have no distance.
+
+    Args:
+        metric: Its name.
+        target: Presence.
+        score: Of the cases.
+        classes: Names of the structures; without them, their numbers.
+    """
     values = block(score, SCORE_OF_METRIC[metric])
     told = []
     for index in np.flatnonzero(np.isnan(values).all(axis=0)):
         known = int((~np.isnan(target[:, index])).sum())
+        name = f"structure {index}" if classes is None else classes[int(index)]
         told.append(
-            f"structure {index} is annotated in no case"
+            f"{name} is annotated in no case"
             if known == 0
-            else f"structure {index} has no value in any of {known} annotated cases"
+            else f"{name} has no value in any of {known} annotated cases"
         )
     note = f"left out of the mean: {'; '.join(told)}" if told else ""
     if metric == "hausdorff95_mm":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, overload
 
@@ -327,6 +327,7 @@ def score_all(
     target: ArrayLike,
     scores: ArrayLike,
     names: list[str] | None = None,
+    classes: Sequence[str] | None = None,
 ) -> dict[str, Scored]:
     """Score predictions with every metric of their kind.
 
@@ -338,6 +339,7 @@ def score_all(
         scores: ``(n,)`` or ``(n, 1)`` for binary (probability of class 1) and regression;
             ``(n, classes)`` or ``(n, labels)`` otherwise.
         names: Which metrics; all of the kind if None.
+        classes: Names of a segmentation's structures, for what is told of them.
 
     Returns:
         Each metric's value, or NaN with its reason.
@@ -349,7 +351,7 @@ def score_all(
     if kind not in KINDS:
         raise MetricError(f"kind is {kind!r}; expected one of {', '.join(KINDS)}.")
     if kind == "segmentation":
-        return _score_structures(target, scores, names)
+        return _score_structures(target, scores, names, classes)
     results: dict[str, Scored] = {}
     checked_target, checked_scores = numbers(target, "target"), numbers(scores, "score")
     for name in names if names is not None else metric_names(kind):
@@ -371,7 +373,10 @@ def score_all(
 
 
 def _score_structures(
-    target: ArrayLike, scores: ArrayLike, names: list[str] | None
+    target: ArrayLike,
+    scores: ArrayLike,
+    names: list[str] | None,
+    classes: Sequence[str] | None,
 ) -> dict[str, Scored]:
     """Score a segmentation, whose undefined numbers are left out and told."""
     presence, table = structures.check_structures(target, scores)
@@ -381,6 +386,6 @@ def _score_structures(
         results[name] = (
             Scored(float("nan"), structures.why_undefined(name, presence, table))
             if np.isnan(value)
-            else Scored(value, note=structures.left_out(name, presence, table))
+            else Scored(value, note=structures.left_out(name, presence, table, classes))
         )
     return results

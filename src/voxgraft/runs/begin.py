@@ -15,11 +15,14 @@ from voxgraft.types import Json
 def begin_run(folder: Path, recipe: Recipe) -> RunFolder:
     """Write a recipe into a run's folder; a folder that has the same recipe already is resumed.
 
+    A run that ended before its first step, as one whose recipe was refused, leaves its folder to
+    a mended recipe.
+
     Raises:
         RunError: If the folder holds a run of another recipe.
     """
     run = RunFolder(folder)
-    if not run.recipe_path.is_file():
+    if not run.recipe_path.is_file() or run.never_trained:
         write_recipe(recipe, run.recipe_path)
         return run
     before, after = read_recipe(run.recipe_path).to_dict(), recipe.to_dict()

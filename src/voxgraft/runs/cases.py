@@ -101,8 +101,12 @@ def prepare_volumes(
     )
 
 
-def gather_cases(recipe: Recipe) -> RunCases:
+def gather_cases(recipe: Recipe, *, on_stage: Callable[[str], None] | None = None) -> RunCases:
     """Read the table of a recipe, draw its training patients, and open the stored volumes.
+
+    Args:
+        recipe: A checked recipe.
+        on_stage: Told in words how many volumes and masks are prepared.
 
     Raises:
         TableError: If the table has no split, a split that is needed is empty, or no training
@@ -121,10 +125,16 @@ def gather_cases(recipe: Recipe) -> RunCases:
     prepared = None
     if recipe.clips is None:
         prepared = prepare_volumes(
-            Path(recipe.table), recipe.preprocessing, recipe.store, verify=False
+            Path(recipe.table),
+            recipe.preprocessing,
+            recipe.store,
+            verify=False,
+            on_progress=_telling(on_stage, "scans"),
         )
     if recipe.segmentation is not None and prepared is not None:
-        masked = masked_cases(recipe, table, frames, prepared)
+        masked = masked_cases(
+            recipe, table, frames, prepared, on_progress=_telling(on_stage, "masks")
+        )
         whole = {
             name: SplitCases(masked.frames[name], float64_array(feed.targets), feed)
             for name, feed in masked.feeds.items()
@@ -147,6 +157,14 @@ def gather_cases(recipe: Recipe) -> RunCases:
             feed = _feed(recipe, prepared, frame, targets, labels, training=training)
         splits[name] = SplitCases(frame=frame, targets=targets, feed=feed)
     return RunCases(table=table, splits=splits)
+
+
+def _telling(
+    on_stage: Callable[[str], None] | None, what: str
+) -> Callable[[int, int], None] | None:
+    if on_stage is None:
+        return None
+    return lambda done, total: on_stage(f"preparing {what}: {done} of {total}")
 
 
 def _frames(recipe: Recipe, table: Table) -> dict[str, pd.DataFrame]:

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +49,16 @@ from voxgraft.types import Json
 
 OnSteps = Callable[[int, str], None]
 """Told how many steps were made since the last call, and the current metric in words."""
+OnStage = Callable[[str], None]
+"""Told in words what is done before and after the steps."""
 
 
 def execute_run(
-    folder: Path, *, on_steps: OnSteps | None = None, check_parity: bool = True
+    folder: Path,
+    *,
+    on_steps: OnSteps | None = None,
+    on_stage: OnStage | None = None,
+    check_parity: bool = True,
 ) -> Json:
     """Train, score and save what ``folder/recipe.yaml`` describes; return the result.
 
@@ -61,6 +68,7 @@ def execute_run(
     Args:
         folder: A folder with a ``recipe.yaml``.
         on_steps: Told of progress.
+        on_stage: Told of what is done before and after the steps.
         check_parity: Whether to compare the grafted network with the original again.
 
     Raises:
@@ -72,13 +80,24 @@ def execute_run(
             return run.result()
         recipe = read_recipe(run.recipe_path)
         with _threads(recipe.optimization.threads):
-            return _execute(run, recipe, on_steps, check_parity)
+            return _execute(run, recipe, on_steps, on_stage or _untold, check_parity)
 
 
-def _execute(run: RunFolder, recipe: Recipe, on_steps: OnSteps | None, check_parity: bool) -> Json:
+def _untold(_: str) -> None:
+    pass
+
+
+def _execute(
+    run: RunFolder,
+    recipe: Recipe,
+    on_steps: OnSteps | None,
+    on_stage: OnStage,
+    check_parity: bool,
+) -> Json:
     environment = describe_environment(torch.get_num_threads())
     write_json(run.path / "environment.json", environment)
-    cases = gather_cases(recipe)
+    cases = gather_cases(recipe, on_stage=on_stage)
+    on_stage("making the network")
     task = recipe.build_task()
     build = build_network if recipe.segmentation is None else build_segmenter
     network, grafted = build(
@@ -87,9 +106,10 @@ def _execute(run: RunFolder, recipe: Recipe, on_steps: OnSteps | None, check_par
     if grafted is not None:
         write_json(run.graft_path, grafted.report.to_dict())
     fitted = _fit(recipe, network, task, cases, run.path, on_steps, loaded_decoder(grafted))
+    on_stage(f"scoring {', '.join(recipe.score_splits)}")
     started = time.perf_counter()
     if isinstance(network, SegmentationNetwork) or isinstance(task, SegmentationTask):
-        predictions = _segment(recipe, network, cases, run.path)
+        predictions = _segment(recipe, network, cases, run.path, on_stage)
     else:
         predictions, windows = _predict(recipe, network, task, cases)
         if windows is not None:
@@ -198,7 +218,11 @@ def _predict(
 
 
 def _segment(
-    recipe: Recipe, network: Network | SegmentationNetwork, cases: RunCases, folder: Path
+    recipe: Recipe,
+    network: Network | SegmentationNetwork,
+    cases: RunCases,
+    folder: Path,
+    on_stage: OnStage,
 ) -> pd.DataFrame:
     """Segment and score the cases; a row for each of their classes goes into the folder.
 
@@ -216,8 +240,9 @@ def _segment(
         seen = SlidCases(split.feed.cases, settings.sliding(recipe.crops))
         kept = slices if name == "test" else None
         frame, scored = segment_and_score(
-            network, cases.table, split.frame, seen, recipe.target.classes, settings, kept
-        )
+            network, cases.table, split.frame, seen, recipe.target.classes, settings, kept,
+            on_case=partial(_scored, on_stage, name),
+        )  # fmt: skip
         frames.append(frame.assign(split=name))
         rows += scored
         splits += [name] * len(scored)
@@ -225,6 +250,10 @@ def _segment(
     if slices:
         write_slices(slices, folder / SLICES_FILE)
     return pd.concat(frames, ignore_index=True)
+
+
+def _scored(on_stage: OnStage, split: str, done: int, every: int) -> None:
+    on_stage(f"scored {split}: {done} of {every}")
 
 
 def _window_frame(feed: WindowFeed, scores: Float[np.ndarray, "m k"]) -> pd.DataFrame:
@@ -253,7 +282,7 @@ def _summarize(
             flags += flag_run(scores_of(frame))
             levels = score_frame(recipe.target, frame)
         else:
-            levels = score_segmentations(frame)
+            levels = score_segmentations(frame, recipe.target.classes)
         scored[name] = {
             level: {metric: vars(value) for metric, value in table.items()}
             for level, table in levels.items()

@@ -54,6 +54,19 @@ class RunFolder:
         return self.finished or (self.path / _LOCK).is_file()
 
     @property
+    def never_trained(self) -> bool:
+        """Whether a training ended here before anything was kept, and no process is on it."""
+        kept = ("checkpoint", "metrics.jsonl", "model.safetensors", "result.json")
+        if not self.begun or any((self.path / name).exists() for name in kept):
+            return False
+        with (self.path / _LOCK).open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+        return True
+
+    @property
     def finished(self) -> bool:
         """Whether the run has come to its end (a diverged run has, too)."""
         return self.result_path.is_file()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +51,12 @@ def check_masked(recipe: Recipe, table: Table, frames: Mapping[str, pd.DataFrame
 
 
 def masked_cases(
-    recipe: Recipe, table: Table, frames: Mapping[str, pd.DataFrame], prepared: Prepared
+    recipe: Recipe,
+    table: Table,
+    frames: Mapping[str, pd.DataFrame],
+    prepared: Prepared,
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> MaskedCases:
     """Return crops of the training cases, and the others whole.
 
@@ -62,13 +67,14 @@ def masked_cases(
         table: Its table.
         frames: Rows of each split.
         prepared: The stored volumes.
+        on_progress: Told (done, total) as masks are prepared.
 
     Raises:
         StoreError: If masks cannot be prepared.
     """
     settings = recipe.segmentation or SegmentationSettings()
     classes = recipe.target.classes
-    masks = prepare_masks(table, classes, prepared, verify=False)
+    masks = prepare_masks(table, classes, prepared, verify=False, on_progress=on_progress)
     train = frames["train"]
     useless = cases_without(_part(table, train), classes)
     left = train[~train["case_id"].isin(useless)].reset_index(drop=True)

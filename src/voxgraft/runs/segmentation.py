@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +38,7 @@ def segment_and_score(
     classes: tuple[str, ...],
     settings: SegmentationSettings,
     slices: list[SegmentedSlice] | None = None,
+    on_case: Callable[[int, int], None] | None = None,
 ) -> tuple[pd.DataFrame, list[ClassRow]]:
     """Segment whole cases and score them where and as they were drawn.
 
@@ -49,6 +50,7 @@ def segment_and_score(
         classes: The target's.
         settings: The recipe's.
         slices: Where a slice of each of the first cases goes; None keeps none.
+        on_case: Told (done, total) after each case.
 
     Returns:
         A frame of predictions (``target_*`` and ``score_*`` as
@@ -65,6 +67,8 @@ def segment_and_score(
         for position in range(len(frame)):
             kept = slices if slices is not None and len(slices) < MOST_CASES else None
             rows += _score_one(network, table, position, cases, classes, settings, kept)
+            if on_case is not None:
+                on_case(position + 1, len(frame))
     finally:
         for module, training in modes:
             module.training = training
@@ -201,6 +205,9 @@ def write_rows(rows: list[ClassRow], splits: list[str], path: Path) -> None:
     write_records(records, path)
 
 
-def score_segmentations(frame: pd.DataFrame) -> dict[str, dict[str, Scored]]:
+def score_segmentations(
+    frame: pd.DataFrame, classes: tuple[str, ...]
+) -> dict[str, dict[str, Scored]]:
     """Score a frame of predictions of a segmentation, per case."""
-    return {"case": score_all("segmentation", truth_of(frame), scores_of(frame))}
+    found = score_all("segmentation", truth_of(frame), scores_of(frame), classes=classes)
+    return {"case": found}

@@ -61,6 +61,11 @@ def test_what_is_left_out_is_told_and_what_is_undefined_has_a_reason():
         "left out of the mean: structure 1 has no value in any of 1 annotated cases; "
         "structure 2 is annotated in no case"
     )
+    named = score_all("segmentation", target, scores, classes=("liver", "spleen", "aorta"))
+    assert named["dice"].note == (
+        "left out of the mean: spleen has no value in any of 1 annotated cases; "
+        "aorta is annotated in no case"
+    )
     missed = score_all("segmentation", [[1.0]], [[0.0, 0.0, NAN, -1.0]])
     assert missed["dice"].value == 0.0
     assert np.isnan(missed["hausdorff95_mm"].value)
