@@ -125,6 +125,15 @@ def test_listings_show_all_and_one(voxgraft: Verb) -> None:
     entry = json.loads(out)
     assert entry["layout"] == "image"
     assert entry["licence"]
+    code, out, _ = voxgraft("sources", "SuPreM")  # a word in their ids
+    ids = [line.split("\t")[0] for line in out.splitlines()[1:]]
+    assert code == 0
+    assert len(ids) >= 3
+    assert all("suprem" in one for one in ids)
+    code, out, _ = voxgraft("sources", ids[0])
+    assert "input.spacing_mm\t1.5, 1.5, 1.5" in out.splitlines()
+    code, out, _ = voxgraft("models", "segresnet_")
+    assert len(out.splitlines()) > 3
     code, _, err = voxgraft("models", "resnet5_3d")
     assert code == 2
     assert "Did you mean" in err
@@ -189,3 +198,18 @@ def test_a_run_of_another_recipe_is_told_by_what_differs(tmp_path: Path) -> None
     told = str(caught.value)
     assert "optimization.learning_rate was 0.1, is now 0.5." in told
     assert "batch_size" not in told  # only what differs
+
+
+def test_a_recipe_that_cannot_be_planned_takes_no_folder(voxgraft: Verb, tmp_path: Path) -> None:
+    table, recipe, out = tmp_path / "t.csv", tmp_path / "r.yaml", tmp_path / "out"
+    table.write_text("case_id,patient_id,image,y\na,a,a.nii,no\nb,b,b.nii,yes\n")
+    recipe.write_text(
+        "table: t.csv\ntarget: {kind: binary, columns: [y], classes: ['no', 'yes']}\n"
+        "metric: auroc\nmodel: plain_resnet10_3d\nstart: scratch\noptimization: {epochs: 2}\n"
+    )
+    code, _, err = voxgraft("finetune", recipe, "--out", out)
+    assert code == 2
+    assert "has no column 'split'" in err
+    assert not out.exists()
+    code, _, err = voxgraft("finetune", recipe, "--out", table)
+    assert (code, "is a file; expected a folder" in err) == (2, True)

@@ -7,19 +7,22 @@ from typing import Any
 
 import typer
 
-from voxgraft.cli.output import JSON_OPTION, emit_json, emit_table, say
+from voxgraft.cli.output import JSON_OPTION, emit_json, emit_record, emit_table, say
 from voxgraft.errors import UsageError
 
 
 def sources(
     arguments: list[str] | None = typer.Argument(
-        None, metavar="[ID | verify ID...]", help="One source, whole; or sources to verify."
+        None, metavar="[ID | WORD | verify ID...]", help="One source, whole; or sources to verify."
     ),
     markdown: bool = typer.Option(False, "--markdown", help="The page docs/sources.md."),
     every: bool = typer.Option(False, "--all", help="With verify: every source."),
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """List the starts in the catalogue, or show one; verify fetches, grafts and records them."""
+    """List the starts in the catalogue (all, or those with a word in their id), or show one.
+
+    Verify fetches, grafts and records them.
+    """
     from voxgraft.weights import SOURCES
     from voxgraft.weights.verification import verifications
 
@@ -34,11 +37,14 @@ def sources(
 
         typer.echo(sources_page(), nl=False)
         return
-    if source_id is not None:
+    listed = list(SOURCES)
+    if source_id is not None and source_id not in SOURCES:
+        listed = [one for one in SOURCES if source_id.lower() in one.id.lower()]
+    if source_id is not None and (source_id in SOURCES or not listed):
         _show(dataclasses.asdict(SOURCES.get(source_id)), as_json)
         return
     if as_json:
-        emit_json([dataclasses.asdict(source) for source in SOURCES])
+        emit_json([dataclasses.asdict(source) for source in listed])
         return
     here = verifications()
     columns = ["id", "architecture", "layout", "trained on", "licence", "verified"]
@@ -51,23 +57,26 @@ def sources(
             source.licence,
             "yes" if source.verified else ("here" if source.id in here else "no"),
         ]
-        for source in SOURCES
+        for source in listed
     ]
     emit_table(columns, rows)
 
 
 def models(
-    name: str | None = typer.Argument(None, metavar="[NAME]", help="One network, whole."),
+    name: str | None = typer.Argument(None, metavar="[NAME | WORD]", help="One network, whole."),
     markdown: bool = typer.Option(False, "--markdown", help="The tables of docs/models.md."),
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """List the networks, or show one."""
+    """List networks (all, or those with a word in their name), or show one."""
     from voxgraft.models import MODELS, build_encoder, models_table
 
     if markdown:
         typer.echo(models_table())
         return
-    if name is not None:
+    listed = list(MODELS)
+    if name is not None and name not in MODELS:
+        listed = [one for one in MODELS if name.lower() in one.name.lower()]
+    if name is not None and (name in MODELS or not listed):
         entry = MODELS.get(name)
         encoder = build_encoder(name)
         parameters = sum(parameter.numel() for parameter in encoder.parameters())
@@ -80,12 +89,12 @@ def models(
             [
                 {"name": entry.name, "family": entry.family, "description": entry.description}
                 | {"twin_of": entry.twin_of}
-                for entry in MODELS
+                for entry in listed
             ]
         )
         return
     columns = ["name", "family", "twin of (timm)", "description"]
-    emit_table(columns, [[e.name, e.family, e.twin_of or "-", e.description] for e in MODELS])
+    emit_table(columns, [[e.name, e.family, e.twin_of or "-", e.description] for e in listed])
 
 
 def verify(ids: list[str], *, every: bool, as_json: bool) -> None:
@@ -123,4 +132,4 @@ def _show(details: dict[str, Any], as_json: bool) -> None:
     if as_json:
         emit_json(details)
     else:
-        emit_table(["field", "value"], list(details.items()))
+        emit_record("field", details)

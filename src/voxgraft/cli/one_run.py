@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from voxgraft.cli.output import emit_json, emit_table, say
+from voxgraft.cli.output import emit_json, emit_record, emit_table, say
 from voxgraft.cli.run_scores import (
     SCORE_COLUMNS,
     STRUCTURE_COLUMNS,
@@ -15,7 +15,7 @@ from voxgraft.cli.run_scores import (
     score_rows,
     structure_rows,
 )
-from voxgraft.types import Json
+from voxgraft.errors import UsageError
 
 if TYPE_CHECKING:
     from voxgraft.recipes import Recipe
@@ -73,11 +73,13 @@ def train_one(chosen: Recipe, folder: Path, *, dry_run: bool, as_json: bool) -> 
             audit = None if report is None else report.to_dict()
             emit_json({"recipe": chosen.to_dict(), "graft": audit})
         else:
-            emit_table(["setting", "value"], _settings(chosen.to_dict()))
+            emit_record("setting", chosen.to_dict())
             typer.echo("from scratch: nothing is grafted" if report is None else report.summary())
         return
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--out {folder} is a file; expected a folder, or a new name.")
+    steps = planned_optimizations([chosen])[0].steps  # refused here, a recipe takes no folder
     begin_run(folder, chosen)
-    steps = planned_optimizations([chosen])[0].steps
     with progress_bar(steps, f"training {folder.name}") as bar:
         result = execute_run(
             folder, on_steps=bar.advance, on_stage=lambda stage: bar.advance(0, stage)
@@ -92,16 +94,3 @@ def train_one(chosen: Recipe, folder: Path, *, dry_run: bool, as_json: bool) -> 
     for notice in result.get("notices", ()):
         say(notice)
     say(f"the run is in {folder}")
-
-
-def _settings(recipe: Json, within: str = "") -> list[list[str]]:
-    """Return each setting by the path that ``--set`` takes, with its value."""
-    rows: list[list[str]] = []
-    for name, value in recipe.items():
-        if isinstance(value, dict) and value:
-            rows += _settings(value, f"{within}{name}.")
-        elif isinstance(value, list | tuple) and not any(isinstance(one, dict) for one in value):
-            rows.append([f"{within}{name}", ", ".join(map(str, value)) or "-"])
-        else:
-            rows.append([f"{within}{name}", "-" if value is None else str(value)])
-    return rows

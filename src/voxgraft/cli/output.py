@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import typer
@@ -46,3 +46,25 @@ def emit_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     for row in texts:
         table.add_row(*row)
     Console().print(table, markup=False)
+
+
+def emit_record(column: str, record: Mapping[str, Any]) -> None:
+    """Print nested settings or facts, each by its path (``optimization.steps``), with its value."""
+    emit_table([column, "value"], list(_leaves(record, "")))
+
+
+def _leaves(record: Mapping[str, Any], within: str) -> Iterator[list[str]]:
+    for name, value in record.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{within}{name}.")
+        else:
+            yield [f"{within}{name}", _cell(value)]
+
+
+def _cell(value: Any) -> str:
+    if value is None or value in ((), [], {}, ""):
+        return "-"
+    if not isinstance(value, list | tuple):
+        return str(value)
+    parts = [f"({_cell(one)})" if isinstance(one, list | tuple) else str(one) for one in value]
+    return ", ".join(parts)
