@@ -99,6 +99,20 @@ def test_a_scan_without_any_structure(series: Path, tmp_path: Path) -> None:
     assert not np.any(volumes(tmp_path / "seg.dcm", scan))
 
 
+def test_a_series_that_does_not_say_how_thick_its_slices_are(series: Path, tmp_path: Path) -> None:
+    for path in series.iterdir():
+        one = pydicom.dcmread(path)
+        one.SliceThickness = None  # DICOM lets it be empty
+        if path.name.startswith("0"):
+            del one.SliceThickness
+        one.save_as(path)
+    scan = read_volume(series)
+    found = np.zeros(scan.shape, np.uint8)
+    found[2, 3:5, 2] = 1
+    write_dicom_seg(SegmentedScan(CLASSES, scan.affine, found), series, tmp_path / "seg.dcm")
+    assert np.array_equal(volumes(tmp_path / "seg.dcm", scan)[0], found == 1)
+
+
 def test_refusals(tmp_path: Path) -> None:
     folder = tmp_path / "ct"
     dicom_series.write_series(folder, np.zeros((3, 4, 4), np.uint16))

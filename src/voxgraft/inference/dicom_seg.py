@@ -83,6 +83,8 @@ def write_dicom_seg(
             for tag in _EMPTY:
                 if tag not in source:
                     setattr(source, tag, "")
+            if "NumberOfFrames" not in source and source.get("SliceThickness") is None:
+                source.SliceThickness = header.affine.spacing_mm[0]  # may be empty in a series
         missing = [
             tag
             for tag in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
