@@ -130,7 +130,7 @@ def test_kinetics_annotations(tree: Tree, tmp_path: Path) -> None:
         ["b_000000_000010", "b", "root/val/b_000000_000010.mp4", "yoga", "validation"],
     ]
     rows = "yoga,gone,1,11,val,0\nyoga,d,1,11,val,0\n,b,0,10,val,0\nyoga,b,x,10,val,0\n"
-    val.write_text(header + rows + "yoga,b,0,10,holdout,0\n")
+    val.write_text(header + rows + "yoga,b,0,10,holdout,0\npush up, fast,b,0,10,val,0\n")
     with pytest.raises(TableError) as error:
         import_videos(root, tmp_path / "t.csv", annotations=[train, val])
     for part in (
@@ -139,6 +139,7 @@ def test_kinetics_annotations(tree: Tree, tmp_path: Path) -> None:
         "line 4: has no label",
         "line 5: time_start is 'x' and time_end '10'; expected seconds",
         "line 6: split is 'holdout'; expected one of train, training",
+        "line 7: has 7 cells, expected 6; a label with a comma stands in quotes",
     ):
         assert part in str(error.value)
     val.write_text("youtube_id,time_start,time_end\nb,0,10\n")

@@ -79,3 +79,14 @@ def test_shapes_that_do_not_fit_are_refused(outputs, labels, known):
     zeros = torch.zeros(labels, dtype=torch.int16)
     with pytest.raises(TaskError, match="does not fit"):
         build_segmentation_task(ORGANS).loss(torch.zeros(outputs), zeros, torch.ones(known))
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 2, 2), (1, 4, 2, 2, 9), (1, 4, 2, 2, 0), (1, 3, 2, 2, 2)])
+def test_a_level_on_another_grid_is_named(shape):
+    labels = torch.zeros((1, 1, 4, 4, 4), dtype=torch.int16)
+    levels = [torch.zeros(1, 4, 4, 4, 4), torch.zeros(shape)]
+    with pytest.raises(TaskError, match="1 fault") as refused:
+        build_segmentation_task(ORGANS, deep_supervision=True).loss(
+            levels, labels, torch.ones(1, 3)
+        )
+    assert "outputs of level 1" in str(refused.value)

@@ -45,8 +45,14 @@ def annotated_clips(
             )
         with_split[path] = "split" in read.header
         for line, cells in read.rows:
-            # A short line lacks its last cells: _row names those that it needs.
-            row = _row(dict(zip(read.header, cells, strict=False)), files, base)
+            count = len(read.header)
+            row: dict[str, Any] | str = (
+                f"has {len(cells)} cells, expected {count}; a label with a comma stands in quotes"
+            )
+            if not any(cell.strip() for cell in cells[count:]):
+                # A short line lacks its last cells: _row names those that it needs.
+                whole = [*cells, *[""] * count][:count]
+                row = _row(dict(zip(read.header, whole, strict=True)), files, base)
             if isinstance(row, str):
                 found.faults.append((f"{path}, line {line}", row))
             else:

@@ -234,14 +234,18 @@ class SegmentationTask:
             )
         if strides is not None and len(strides) != len(levels):
             faults.append(f"there are {len(strides)} strides for {len(levels)} levels of outputs")
+        size = tuple(labels.shape[2:])
         for place, logits in enumerate(levels):
-            size = tuple(labels.shape[2:])
             fits = logits.ndim == 5 and tuple(logits.shape[:2]) == (len(labels), self.outputs)
-            if not fits or not (
-                all(0 < own <= edge for own, edge in zip(logits.shape[2:], size, strict=False))
-                if place
-                else tuple(logits.shape[2:]) == size
-            ):
+            if labels.ndim != 5:
+                own_grid = True  # There is no grid to be on; that is said above.
+            elif place:
+                own_grid = fits and all(
+                    0 < own <= edge for own, edge in zip(logits.shape[2:], size, strict=True)
+                )
+            else:
+                own_grid = tuple(logits.shape[2:]) == size
+            if not (fits and own_grid):
                 faults.append(
                     f"outputs of level {place} have the shape {tuple(logits.shape)}, expected "
                     f"({len(labels)}, {self.outputs}, ...) "
