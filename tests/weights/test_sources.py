@@ -236,3 +236,11 @@ def test_unknown_layout_and_video_are_refused() -> None:
     with pytest.raises(SourceError, match="names tensors of EfficientNet-Lite0 to"):
         naming_rules(replace(source, key_layout="efficientnet-lite-pytorch"))
     assert isinstance(source, Source)
+
+
+def test_places_that_are_no_files_are_named() -> None:
+    with pytest.raises(SourceError, match=r"is an address\. Download the file"):
+        resolve_source("https://example.org/a.pth")
+    for text in ("a" * 5000, f"timm:resnet18@{'a' * 5000}"):
+        with pytest.raises(SourceError, match="cannot be looked for: File name too long"):
+            resolve_source(text)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from voxgraft.errors import GraftError
+from voxgraft.errors import GraftError, ModelError
 from voxgraft.grafting.plan import How, Plan
 from voxgraft.models import Encoder
 from voxgraft.models.volumetric.nnunet import NnUNetEncoder
@@ -54,7 +54,14 @@ def follow_own_lists(
                 "strides, as the plans.json of its training has them."
             )
         unseen = [] if "strides" in found else [_UNSEEN]
-        return replace(plan, options={**plan.options, **chosen}), [
+        own_plan = replace(plan, options={**plan.options, **chosen})
+        try:
+            own_plan.build(materialize=False)
+        except ModelError as fault:
+            raise GraftError(
+                f"the tensors of source {how.source.id!r} are those of no nnU-Net. {fault}"
+            ) from fault
+        return own_plan, [
             f"the network was built as the checkpoint shows it, with {shown}",
             *unseen,
         ]

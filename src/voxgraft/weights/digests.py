@@ -9,6 +9,8 @@ from itertools import permutations
 import torch
 from torch import Tensor
 
+from voxgraft.weights.shared_numbers import once_each
+
 DIGEST_DIGITS = 16
 """Hex digits kept of each tensor's SHA-256: 64 bits, ample to tell damage from the true tensor."""
 
@@ -29,7 +31,8 @@ def tensor_digest(tensor: Tensor) -> str:
 
 def tensor_digests(state: Mapping[str, Tensor]) -> dict[str, str]:
     """Return the digest of each tensor of a state dict, by name."""
-    return {name: tensor_digest(tensor) for name, tensor in state.items()}
+    digest = once_each(tensor_digest)
+    return {name: digest(tensor) for name, tensor in state.items()}
 
 
 def digest_faults(state: Mapping[str, Tensor], expected: Mapping[str, str]) -> list[str]:

@@ -58,15 +58,15 @@ def refuse_other_kinds(path: Path) -> None:
     Raises:
         SourceError: Naming what the file is and what to do.
     """
-    if path.is_dir():
-        raise SourceError(f"{path} is a folder, expected a checkpoint file.")
-    if not path.is_file():
-        raise SourceError(f"{path} does not exist. Give the path of a checkpoint file.")
     try:
+        if path.is_dir():
+            raise SourceError(f"{path} is a folder, expected a checkpoint file.")
+        if not path.is_file():
+            raise SourceError(f"{path} does not exist. Give the path of a checkpoint file.")
         with path.open("rb") as handle:
             start = handle.read(512)
     except OSError as fault:
-        raise SourceError(f"{path} cannot be opened: {fault.strerror}.") from fault
+        raise SourceError(f"{path!s:.200} cannot be opened: {fault.strerror}.") from fault
     if not start:
         raise SourceError(f"{path} is empty (0 bytes). Download it again.")
     if not start.strip(b"\0"):

@@ -61,6 +61,10 @@ _MAPPINGS = re.compile(
 )
 
 
+_MOST_TIMES, _ROOM = 4, 64 << 20
+"""How many times its own size, and bytes, an archive may be when it is unpacked."""
+
+
 class LeftOut:
     """Stands for an object of another program, of which nothing is read or run."""
 
@@ -190,10 +194,18 @@ def check_archive(path: Path) -> None:
     """See that each part of a zip archive matches its own checksum.
 
     Raises:
-        SourceError: If one does not, or the archive is no archive.
+        SourceError: If one does not, if the parts claim to be far larger than the file, or the
+            archive is no archive.
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            claimed, size = sum(part.file_size for part in archive.infolist()), path.stat().st_size
+            if claimed > _MOST_TIMES * size + _ROOM:
+                raise SourceError(
+                    f"{path} has {size / 1e6:.3g} MB, but its parts claim {claimed / 1e6:.3g} MB "
+                    "unpacked; weights are hardly compressed. It is damaged, or made to fill the "
+                    "memory. Download it again; if it is what you want, unpack it yourself."
+                )
             damaged = archive.testzip()
     except (*DAMAGE, zlib.error) as fault:
         _raise_unreadable(path, fault, [])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -19,12 +19,8 @@ from voxgraft.weights.nested import find_network, strip_wrapping
 from voxgraft.weights.pickled import LeftOut, LeftOutList, first_line, load_pickled
 from voxgraft.weights.prefixes import COUNTER
 from voxgraft.weights.sharded import INDEX_SUFFIX, load_shards
+from voxgraft.weights.shared_numbers import claims_too_much, once_each
 from voxgraft.weights.tensorflow_graph import is_graph, load_graph
-
-_MOST_SPREAD = 1 << 24
-"""Numbers of a tensor up to which it may repeat fewer that are stored."""
-
-_Given = TypeVar("_Given")
 
 
 @dataclass(frozen=True)
@@ -107,8 +103,10 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _check(state: dict[Any, Any], path: Path) -> None:
+    if claim := claims_too_much(state):
+        raise SourceError(f"{path} is damaged: {claim}. Download it again, or save it anew.")
     faults = []
-    finite = _once_each(_finite)
+    finite = once_each(_finite)
     for name, value in state.items():
         if not isinstance(name, str) or not name:
             faults.append(f"the key {name!r} is no name (a {type(name).__name__})")
@@ -120,12 +118,6 @@ def _check(state: dict[Any, Any], path: Path) -> None:
             faults.append(f"{name} is sparse ({value.layout}), expected a dense tensor")
         elif value.is_meta:
             faults.append(f"{name} is on the meta device: it has a shape but no values")
-        elif _spread(value):
-            stored = value.untyped_storage().nbytes() // value.element_size()
-            faults.append(
-                f"{name} claims the shape {tuple(value.shape)}, but only {stored} numbers are "
-                "stored"
-            )
         elif value.is_complex():
             faults.append(f"{name} is complex ({value.dtype}), expected real numbers")
         elif value.is_floating_point() and not finite(value):
@@ -148,26 +140,6 @@ def _what(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
-def _spread(value: Tensor) -> bool:
-    """Say whether few stored numbers stand for a huge tensor, which memory would have to hold."""
-    return value.numel() > _MOST_SPREAD and (
-        value.numel() * value.element_size() > value.untyped_storage().nbytes()
-    )
-
-
-def _once_each(function: Callable[[Tensor], _Given]) -> Callable[[Tensor], _Given]:
-    """Return a function that works once for numbers that stand under several names."""
-    known: dict[object, _Given] = {}
-
-    def once(value: Tensor) -> _Given:
-        key = (value.data_ptr(), value.dtype, value.shape, value.stride())
-        if key not in known:
-            known[key] = function(value)
-        return known[key]
-
-    return once
-
-
 def _finite(value: Tensor) -> bool:
     if value.element_size() < 2:
         value = value.float()
@@ -177,7 +149,7 @@ def _finite(value: Tensor) -> bool:
 def _single_precision(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     counts: dict[str, int] = {}
     # Names of the same numbers go on sharing them: nnU-Net's files have three for each.
-    single = _once_each(Tensor.float)
+    single = once_each(Tensor.float)
     given = list(state.items())  # No key of what is known may be freed and come again.
     for name, value in given:
         if name.endswith(COUNTER) and value.dtype != torch.int64:

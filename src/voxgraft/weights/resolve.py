@@ -90,10 +90,16 @@ def _resolved(
         read = read_checkpoint(path, key=key)
         shapes = {n: tuple(t.shape) for n, t in read.state.items()}
         return native_source(path, name, shapes, networks, read.settings)
+    if "://" in text:
+        raise SourceError(
+            f"{text} is an address. Download the file and give its path; a file of the Hugging "
+            "Face hub is hf-hub:ORG/NAME:FILE."
+        )
     path = Path(text).expanduser()
-    if path.is_dir() or path.name == CARD_FILE:
+    folder, file_there = _there(path)
+    if folder or path.name == CARD_FILE:
         return card_source(path)
-    if path.is_file():
+    if file_there:
         return _checkpoint(path, architecture, key, networks)
     if path.suffix.lower() in _SUFFIXES or "/" in text or "\\" in text:
         raise SourceError(f"{text} does not exist. {_FORMS}")
@@ -104,9 +110,19 @@ def _resolved(
 
 def _existing(file: str) -> str:
     path = Path(file).expanduser()
-    if not path.is_file():
+    if not _there(path)[1]:
         raise SourceError(f"{file or 'the file after @'} does not exist. {_FORMS}")
     return str(path)
+
+
+def _there(path: Path) -> tuple[bool, bool]:
+    """Say whether a path is a folder, and whether it is a file."""
+    try:
+        return path.is_dir(), path.is_file()
+    except OSError as fault:
+        raise SourceError(f"{path!s:.100} cannot be looked for: {fault.strerror}. {_FORMS}") from (
+            fault
+        )
 
 
 def _timm(name: str, file: str | None, key: str | None) -> Source:

@@ -160,5 +160,7 @@ def _tensor(
     last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
     if (last + 1) * dtype.itemsize > len(storages[key]):
         raise pickle.UnpicklingError(f"{name} reaches beyond its numbers")
+    if math.prod(shape) * dtype.itemsize > 4 * len(storages[key]) + (64 << 20):
+        raise pickle.UnpicklingError(f"{name} claims the shape {shape}, beyond its numbers")
     flat = torch.frombuffer(storages[key], dtype=dtype)
     return flat.as_strided(shape, stride, offset).clone()
