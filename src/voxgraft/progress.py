@@ -66,14 +66,16 @@ class Parts:
     def __init__(self, bar: Bar) -> None:
         """Begin the first step of ``bar``."""
         self._bar = bar
-        self._done = 0.0
+        self._whole = 0
+        self._told = 0.0
 
     def part(self, share: float, note: str = "") -> None:
         """Show that ``share`` (0 to 1) of the step in work is done."""
-        self._bar.advance(share - self._done, note)
-        self._done = share
+        moved = self._whole + share - self._told  # so that parts sum to whole numbers of steps
+        self._told += moved
+        self._bar.advance(moved, note)
 
     def whole(self, note: str = "") -> None:
         """Show that the step in work is done, and begin the next."""
         self.part(1.0, note)
-        self._done = 0.0
+        self._whole += 1

@@ -67,3 +67,10 @@ def test_parts_of_steps_add_up_to_steps() -> None:
     parts.part(0.5)
     assert bar.done == pytest.approx(2.5)
     assert bar.notes == ["a: window 1 of 4", "", "a", "b", ""]
+    bar = Noted()
+    parts = Parts(bar)
+    for done in range(1, 50):
+        for window in range(1, 8):
+            parts.part(window / 7)
+        parts.whole()
+        assert bar.done == done  # not a hair less, which would be shown as a step less
