@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import datetime
 import decimal
+import os
+import struct
 import types
 import uuid
 import zipfile
@@ -94,3 +96,20 @@ def test_views_of_the_same_numbers_do_not_fill_the_memory(tmp_path: Path) -> Non
     torch.save({f"a.{n}": numbers[n:] for n in range(400)}, tmp_path / "a.pt")
     with pytest.raises(SourceError, match=r"tensors claim 0\.1\d* GB"):
         read_checkpoint(tmp_path / "a.pt")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.pt")
+    with pytest.raises(SourceError, match="does not exist"):
+        read_checkpoint(tmp_path / "a.pt")
+
+
+def test_packed_numbers_are_named(tmp_path: Path) -> None:
+    header = b'{"a":{"dtype":"F4","shape":[8],"data_offsets":[0,4]}}'
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    with pytest.raises(
+        SourceError, match=r"float4\w*, expected plain floating point|cannot be read"
+    ):
+        read_checkpoint(path)

@@ -22,7 +22,7 @@ from voxgraft.weights.convert import Rename, ResizePositions, Rule, convert
 from voxgraft.weights.convert.convert import JOINED
 from voxgraft.weights.fetch import SourceTensors
 from voxgraft.weights.parity import (
-    TOLERANCE,
+    NOTHING_MAY_TRAIN,
     changed_tensors,
     compare_features,
     parity_probe,
@@ -166,13 +166,11 @@ def _compare(
             encoder,
         )
     encoder.train(training)
-    if comparison.departure is not None:
-        raise GraftError(
-            f"the features of {plan.name} with the weights of {how.source.id!r} differ from those "
-            f"of timm's {declared.twin_of} by {comparison.relative_error:.1e} relative, "
-            f"{TOLERANCE:.0e} is allowed. They part at {comparison.departure}. Nothing may train "
-            "on this: check the rules that were added."
-        )
+    comparison.require(
+        f"the features of {plan.name} with the weights of {how.source.id!r} differ from those of "
+        f"timm's {declared.twin_of}",
+        NOTHING_MAY_TRAIN,
+    )
     beyond = "replicated" if replicated else padding
     planes = "; for this, all kernels lay in the axial plane" if acs else ""
     size = "×".join(map(str, volume.shape[2:]))
@@ -218,13 +216,11 @@ def _compare_channels(
         encoder,
     )
     encoder.train(training)
-    if comparison.departure is not None:
-        raise GraftError(
-            f"the features of {plan.name} with {encoder.in_channels} channels differ from those "
-            f"with the {channels} of {how.source.id!r} by {comparison.relative_error:.1e} "
-            f"relative, {TOLERANCE:.0e} is allowed. They part at {comparison.departure}. Nothing "
-            "may train on this: check the rules that were added."
-        )
+    comparison.require(
+        f"the features of {plan.name} with {encoder.in_channels} channels differ from those with "
+        f"the {channels} of {how.source.id!r}",
+        NOTHING_MAY_TRAIN,
+    )
     shown = "×".join(map(str, volume.shape[2:]))
     return comparison.parity(
         f"features and pooled vector against {plan.name} with its own {channels} channels, on grey "

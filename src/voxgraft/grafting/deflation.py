@@ -14,7 +14,7 @@ from voxgraft.models.declaration import Declaration
 from voxgraft.models.depth import check_choice
 from voxgraft.models.layers.acs import laid_axially
 from voxgraft.weights.convert import DEFLATIONS, Deflate, Deflation, FlattenPositions, convert
-from voxgraft.weights.parity import TOLERANCE, compare_features, parity_probe, probe_size
+from voxgraft.weights.parity import compare_features, parity_probe, probe_size
 from voxgraft.weights.report import NOT_CHECKED, GraftReport, Parity
 
 
@@ -100,12 +100,10 @@ def _compare(encoder: Encoder, network: nn.Module) -> Parity:
             network,
         )
     encoder.train(training)
-    if comparison.departure is not None:
-        raise GraftError(
-            f"the features of timm's {declared.twin_of} with the twin's weights differ from the "
-            f"twin's by {comparison.relative_error:.1e} relative, {TOLERANCE:.0e} is allowed. They "
-            f"part at {comparison.departure}. Do not use them."
-        )
+    comparison.require(
+        f"the features of timm's {declared.twin_of} with the twin's weights differ from the twin's",
+        "Do not use them.",
+    )
     shown = "×".join(map(str, size))
     acs = declared.convolution == "acs"
     planes = "; for this, all kernels lay in the axial plane" if acs else ""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from voxgraft.errors import GraftError
 from voxgraft.grafting.plan import How, Plan
 from voxgraft.models.slicewise import SlicewiseEncoder
 from voxgraft.models.slicewise.encoder import PlanarReference
 from voxgraft.models.slicewise.slices import take_slices
 from voxgraft.weights.parity import (
-    TOLERANCE,
+    NOTHING_MAY_TRAIN,
     Comparison,
     Features,
     compare_features,
@@ -61,13 +60,11 @@ def compare_slices(
         if comparison.relative_error >= worst.relative_error:
             worst = comparison
     encoder.train(training)
-    if worst.departure is not None:
-        raise GraftError(
-            f"the features of {plan.name} with the weights of {how.source.id!r} differ from those "
-            f"of timm's {declared.slices_of} on the slices by {worst.relative_error:.1e} relative, "
-            f"{TOLERANCE:.0e} is allowed. They part at {worst.departure}. Nothing may train on "
-            "this: check the rules that were added."
-        )
+    worst.require(
+        f"the features of {plan.name} with the weights of {how.source.id!r} differ from those of "
+        f"timm's {declared.slices_of} on the slices",
+        NOTHING_MAY_TRAIN,
+    )
     content = "constant along depth" if constant else "of noise"
     return worst.parity(
         f"maps and vector of each slice against timm's {declared.slices_of}, on a volume of "

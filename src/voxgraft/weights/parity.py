@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from voxgraft.errors import GraftError
 from voxgraft.types import Size3
 from voxgraft.weights.convert.channels import StemMethod
 from voxgraft.weights.convert.convert import JOINED
@@ -16,6 +17,9 @@ from voxgraft.weights.report import Parity
 
 TOLERANCE = 1e-4
 """Largest relative error allowed between a grafted network and its original."""
+
+NOTHING_MAY_TRAIN = "Nothing may train on this: check the rules that were added."
+"""What is to be said where a graft departs from its original."""
 
 
 def relative_error(found: Tensor, expected: Tensor) -> tuple[float, float]:
@@ -60,6 +64,22 @@ class Comparison:
     departure: str | None
     """Name of the first module that departs; None if the networks agree."""
     tolerance: float = TOLERANCE
+
+    def require(self, what: str, remedy: str) -> None:
+        """Refuse networks that do not agree.
+
+        Args:
+            what: Whose features differ from whose; the numbers follow it.
+            remedy: What not to do, or to do.
+
+        Raises:
+            GraftError: Naming the first module that departs.
+        """
+        if self.departure is not None:
+            raise GraftError(
+                f"{what} by {self.relative_error:.1e} relative, {self.tolerance:.0e} is allowed. "
+                f"They part at {self.departure}. {remedy}"
+            )
 
     def parity(self, where: str) -> Parity:
         """Return the measurement for a report; ``where`` says what was compared."""

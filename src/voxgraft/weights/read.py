@@ -22,6 +22,20 @@ from voxgraft.weights.sharded import INDEX_SUFFIX, load_shards
 from voxgraft.weights.shared_numbers import claims_too_much, once_each
 from voxgraft.weights.tensorflow_graph import is_graph, load_graph
 
+_FLOATING = frozenset(
+    {
+        torch.float64,
+        torch.float32,
+        torch.float16,
+        torch.bfloat16,
+        torch.float8_e4m3fn,
+        torch.float8_e5m2,
+        torch.float8_e4m3fnuz,
+        torch.float8_e5m2fnuz,
+    }
+)
+"""Kinds of numbers that become single precision; others are packed, or powers of two alone."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -118,6 +132,8 @@ def _check(state: dict[Any, Any], path: Path) -> None:
             faults.append(f"{name} is sparse ({value.layout}), expected a dense tensor")
         elif value.is_meta:
             faults.append(f"{name} is on the meta device: it has a shape but no values")
+        elif value.is_floating_point() and value.dtype not in _FLOATING:
+            faults.append(f"{name} is {value.dtype}, expected plain floating point")
         elif value.is_complex():
             faults.append(f"{name} is complex ({value.dtype}), expected real numbers")
         elif value.is_floating_point() and not finite(value):

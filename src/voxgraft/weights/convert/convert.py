@@ -29,6 +29,7 @@ BUFFER_NAMES = re.compile(r"(?:.*\.)?(?:running_mean|running_var|num_batches_tra
 JOINED = " + "
 """Between the names of tensors that became one, in a verdict."""
 
+_MOST_HINTS = 300
 _COUNTER = "num_batches_tracked"
 _COUNTER_REASON = "counter of BatchNorm batches, which changes no output"
 
@@ -245,12 +246,19 @@ def _missing(
     origin: Mapping[str, str],
 ) -> str:
     spare = [other for other in named if other not in targets]
-    near = difflib.get_close_matches(name, spare, n=1, cutoff=0.6)
+    near = _nearest(name, spare)
     hint = ""
     if near:
         found = tuple(named[near[0]].shape)
         hint = f"; the nearest that is not used is {_shown(near[0], origin[near[0]])} {found}"
     return f"{name} expects {shape}, found nothing of that name in the source{hint}"
+
+
+def _nearest(name: str, others: Sequence[str]) -> list[str]:
+    """Return the name most like one, for a hint; of hundreds nobody would find it by reading."""
+    if len(others) > _MOST_HINTS or len(name) > _MOST_HINTS:
+        return []
+    return difflib.get_close_matches(name, others, n=1, cutoff=0.6)
 
 
 def _misfit(
@@ -290,7 +298,7 @@ def _unused(
     named: Mapping[str, Tensor],
 ) -> str:
     wanting = [other for other in targets if other not in named]
-    near = difflib.get_close_matches(name, wanting, n=1, cutoff=0.6)
+    near = _nearest(name, wanting)
     hint = f"; the nearest that has no source is {near[0]} {targets[near[0]]}" if near else ""
     found = tuple(tensor.shape)
     return f"{_shown(name, old)} {found} has no place in the model{hint}"
