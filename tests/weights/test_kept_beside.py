@@ -110,6 +110,6 @@ def test_packed_numbers_are_named(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
     with pytest.raises(
-        SourceError, match=r"float4\w*, expected plain floating point|cannot be read"
+        SourceError, match=r"float4\w*, expected plain|cannot be read"
     ):
         read_checkpoint(path)
