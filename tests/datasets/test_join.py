@@ -153,6 +153,10 @@ def test_what_cannot_be_joined_is_said(two, tmp_path):
         join_tables([btcv, btcv], out)
     with pytest.raises(TableError, match="for 2 tables"):
         join_tables([btcv, flare], out, names=["a"])
+    before = flare.path.read_bytes()
+    with pytest.raises(TableError, match="is one of the tables to join"):
+        join_tables([btcv, flare], flare.path)
+    assert flare.path.read_bytes() == before
     plain = type(btcv)(flare.frame.drop(columns="masks"), flare.root, flare.path)
     with pytest.raises(TableError, match=r"(?s)some tables have masks.*flare"):
         join_tables([btcv, plain], out)

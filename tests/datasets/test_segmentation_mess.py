@@ -191,6 +191,19 @@ def test_two_classes_of_one_value(tmp_path):
         import_nnunet(root, tmp_path / "out")
 
 
+def test_another_data_set_in_the_same_folder(tmp_path):
+    """Tables that lean on structures.json would take one organ for another, without a word."""
+    raw(tmp_path / "one", {"background": 0, "liver": 1}, binary())
+    raw(tmp_path / "two", {"background": 0, "spleen": 1}, binary())
+    out = tmp_path / "out"
+    first = import_nnunet(tmp_path / "one", out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(TableError, match=r"structures\.json: is there already and names other"):
+        import_nnunet(tmp_path / "two", out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert import_nnunet(tmp_path / "one", out).sha256 == first.sha256  # the same again
+
+
 def test_each_others_folders(tmp_path):
     root = raw(tmp_path / "d", {"background": 0, "liver": 1}, binary())
     with pytest.raises(TableError, match=r"lists no cases.*data import nnunet"):

@@ -61,6 +61,8 @@ def join_tables(
     say: Say = on_notice or (lambda _: None)
     out = Path(out)
     _check_tables(tables)
+    if out.resolve() in [table.path.resolve() for table in tables if table.path is not None]:
+        raise TableError(f"{out}: is one of the tables to join. Give another name for the whole.")
     called = _names(tables, names)
     root = out.parent.resolve()
     frames = [_moved(table, name, root) for table, name in zip(tables, called, strict=True)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,14 @@ from voxgraft.datasets.importers.class_folders import (
 from voxgraft.datasets.importers.segmentation_found import SegmentationFound
 from voxgraft.datasets.importers.segmentation_names import annotated_cell, name_structures
 from voxgraft.datasets.importers.study_table import LEFT_OUT, Found, Notice, finish_studies
-from voxgraft.datasets.mask_classes import ANNOTATED, FILE, STRUCTURES, write_structures
+from voxgraft.datasets.mask_classes import (
+    ANNOTATED,
+    FILE,
+    STRUCTURES,
+    Structures,
+    read_structures,
+    write_structures,
+)
 from voxgraft.datasets.structures import read_name_map
 from voxgraft.datasets.table import Table
 from voxgraft.errors import TableError
@@ -99,6 +106,7 @@ def finish_segmentation(
             line[ANNOTATED] = annotated[row]
         result.rows.append(line | {name: cells.iloc[row] for name, cells in typed.items()})
     if structures is not None and (options.leave_out_faulty or not result.faults):
+        _check_free(out / FILE, structures)
         write_structures(structures, out / FILE)
     return finish_studies(
         result,
@@ -110,6 +118,22 @@ def finish_segmentation(
         on_notice=options.on_notice,
         noun="cases",
     )
+
+
+def _check_free(path: Path, structures: Structures) -> None:
+    """See that no other data set's names are written over: tables may lean on them."""
+    if not path.exists():
+        return
+    try:
+        there = replace(read_structures(path), path=structures.path)
+    except TableError:
+        there = None
+    if there != structures:
+        raise TableError(
+            f"{path}: is there already and names other structures or values, which tables "
+            f"(copies of {path.parent / 'table.csv'} with a split, say) may lean on. Give another "
+            "folder, or remove that file."
+        )
 
 
 _OWN = ("case_id", "patient_id", "image", "masks", STRUCTURES, ANNOTATED)
