@@ -170,7 +170,7 @@ def _classes(cases: Table, group: str, notes: list[str]) -> list[str]:
     if not names:
         raise RecipeError(
             f"{cases.path} has none of the group {group}: {', '.join(GROUPS[group])}. It has "
-            f"{', '.join(sorted(there))}. Name structures with --class."
+            f"{', '.join(sorted(there))}. Name structures with --classes."
         )
     if absent:
         notes.append(

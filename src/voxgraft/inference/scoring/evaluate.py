@@ -169,7 +169,7 @@ def _evaluate(
                 else:
                     kept += 1
             except (VoxgraftError, OSError) as error:
-                faults.append(f"case {case_id!r}: {error}")
+                faults.append(_fault(case_id, error))
                 continue
             contents[case_id] = content
         if on_case is not None:
@@ -187,6 +187,14 @@ def _evaluate(
             f"Mend or leave out those cases.{others}",
         )
     return _gather(predictions, table, about, contents, kept)
+
+
+def _fault(case_id: str, error: Exception) -> str:
+    said = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        said = f"{error.filename}: {error.strerror}. Check the path in the table."
+    case = f"case {case_id!r}: "
+    return said if said.startswith(case) else case + said
 
 
 def _score_case(
