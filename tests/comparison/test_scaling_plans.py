@@ -102,3 +102,17 @@ def test_the_runs_of_a_stage_train_on_nested_subsets(make_shapes, tmp_path, monk
     beyond = plan_of(str(table.path), pretraining={"other": stage | {"sizes": [4, 99]}})
     with pytest.raises(TableError, match="training size is 99"):
         stage_runs(open_study(beyond, tmp_path / "beyond", 1), tmp_path / "beyond", 1, 1)
+
+
+def test_the_rate_of_an_optimization_is_a_grid_of_one_unless_a_grid_is_given():
+    other = {"table": "other.csv", "target": "shape", "optimization": {"learning_rate": 6e-3}}
+    plan = plan_of(pretraining={"other": other})
+    assert plan.stages["other"].grid == (6e-3,)
+    assert plan.learning_rate.grid == (1e-3,)
+    assert plan_of(pretraining={"other": other | {"grid": [1e-4]}}).stages["other"].grid == (1e-4,)
+    plan = plan_of(learning_rate=None, optimization={"learning_rate": 2e-3})
+    assert plan.learning_rate.grid == plan.stages["other"].grid == (2e-3,)
+    assert plan_from_dict(plan.to_dict(), "again") == plan
+    plan = plan_of(learning_rate=None, optimization={"steps": 7})
+    assert plan.learning_rate.grid == plan.stages["other"].grid == (3e-4, 1e-3, 3e-3)
+    assert plan_from_dict(plan.to_dict(), "again") == plan

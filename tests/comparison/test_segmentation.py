@@ -38,11 +38,11 @@ def described(table: Path, joined: Path | None = None, **more: Any) -> dict[str,
         "models": ["segresnet_8"],
         "starts": ["scratch"],
         "preprocessing": {"intensity": {"kind": "window", "low": -160.0, "high": 240.0}},
-        "crop_size_voxels": [16, 24, 24],
-        "segmentation": {"overlap": 0.0, "surface_tolerance_mm": 13.0},
+        "crop_size_voxels": [8, 16, 16],
+        "segmentation": {"overlap": 0.25, "surface_tolerance_mm": 13.0},
         "sizes": SIZES,
         "seeds": SEEDS,
-        "optimization": {"steps": 80, "batch_size": 2, "eval_every": 40},
+        "optimization": {"steps": 100, "batch_size": 4, "eval_every": 100},
         "learning_rate": {"grid": [3e-3]},
         "replicates": 100,
         "threads": 1,
@@ -53,7 +53,12 @@ def described(table: Path, joined: Path | None = None, **more: Any) -> dict[str,
             "joined": {
                 "table": str(joined),
                 "target": TARGET | {"classes": FIRST + SECOND},
-                "optimization": {"steps": 150, "batch_size": 2, "eval_every": 75},
+                "optimization": {
+                    "steps": 300,
+                    "batch_size": 4,
+                    "eval_every": 150,
+                    "learning_rate": 6e-3,
+                },
             }
         }
     return data | more
@@ -64,9 +69,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("segmentation")
     parts = []
     for name, drawn, begin in (("first", FIRST, 100), ("second", SECOND, 200)):
-        seeds = range(begin, begin + 7)
+        seeds = range(begin, begin + 13)
         part = write_anatomies(root / name, seeds, annotated=drawn, name=name, **GRID)
-        parts.append(part.with_column("split", ["train"] * 6 + ["validation"]))
+        parts.append(part.with_column("split", ["train"] * 12 + ["validation"]))
     joined = join_tables(parts, root / "joined.csv")
     table = write_anatomies(root / "own", range(16), annotated=CLASSES, **GRID)
     table = table.with_column("split", ["train"] * 8 + ["validation"] * 2 + ["test"] * 6)
@@ -111,18 +116,21 @@ def test_curves_and_differences_are_those_of_the_runs_rows(folder: Path, name: s
         assert row["estimate"] == pytest.approx(gap, abs=1e-9)
 
 
-def test_both_starts_find_structures(folder: Path) -> None:
-    """Whether the start helps is not asked: at 80 steps of a tiny network it did not.
+def test_partial_labels_make_a_start_that_finds_unseen_structures_sooner(folder: Path) -> None:
+    """One training each of a tiny network; benchmarks/segmentation_transfer.py has more.
 
-    When this was written, Dice at N = 2, 4, 8 was .21, .33, .11 from scratch, .21, .28, .08 grown.
+    When this was written, at N = 2, 4, 8, Dice was .27, .44, .44 from scratch and .49, .51, .53
+    grown, surface Dice .31, .48, .50 and .59, .59, .62; Dice of the start's own structures .87.
     """
-    for start in ("scratch", "grown"):
-        for name in ("dice", "surface_dice"):
-            assert np.mean([value(folder, start, size, name) for size in SIZES]) > 0.1
-    found = read_json(folder / "comparison.json")
     stage = next((folder / "pretraining" / "joined").glob("*/result.json"))
-    assert read_json(stage)["fit"]["best_value"] > 0.3
-    assert "shown" in found["answer"]
+    assert read_json(stage)["fit"]["best_value"] > 0.7
+    for name in ("dice", "surface_dice"):
+        scratch, grown = (
+            [value(folder, start, size, name) for size in SIZES] for start in ("scratch", "grown")
+        )
+        assert min(scratch + grown) > 0.15
+        assert np.mean(grown) > np.mean(scratch) > 0.25
+    assert "shown" in read_json(folder / "comparison.json")["answer"]
 
 
 def test_savings_are_read_off_the_curves(folder: Path) -> None:

@@ -77,11 +77,19 @@ def plan_from_dict(data: Json, where: str) -> Plan:
     for name, cls in _SECTIONS.items():
         if data.get(name) is not None:
             values[name] = read_section(cls, data[name], name, faults)
+    own_rate = _own_rate(data, values)
+    if own_rate is not None and data.get("learning_rate") is None:
+        values["learning_rate"] = LearningRateSearch(grid=(own_rate,))
     if "preprocessing" in data:
         values["preprocessing"] = read_preprocessing(data["preprocessing"], faults)
     values |= _read_target(data, "", faults)
     values |= _read_starts(data, faults)
-    values["stages"] = _read_stages(data.get("pretraining") or {}, faults)
+    # A plan that was written down says all of an optimization: then grids must be said as well.
+    usual = values.get("learning_rate", LearningRateSearch()).grid
+    values["stages"] = {
+        name: stage if stage.grid else dataclasses.replace(stage, grid=usual)
+        for name, stage in _read_stages(data.get("pretraining") or {}, faults).items()
+    }
     expand_sizes(values, faults)
     needed = len(values["networks"]) < len(values["starts"]) or not values["starts"]
     values["models"] = (
@@ -185,11 +193,23 @@ def _read_stages(data: Any, faults: Faults) -> dict[str, Stage]:
         if item.get("preprocessing") is not None:
             values["preprocessing"] = read_preprocessing(item["preprocessing"], faults)
         values |= _read_target(item, f"{key}.", faults)
+        own_rate = _own_rate(item, values)
+        if own_rate is not None and item.get("grid") is None:
+            values["grid"] = (own_rate,)
         if "table" not in item:
             faults.add(f"{key}.table", "missing; give the path of a table of cases")
         if not faults.found:
             stages[str(name)] = Stage(**values)
     return stages
+
+
+def _own_rate(data: Json, values: dict[str, Any]) -> float | None:
+    """Return the one rate that a section ``optimization`` asks for, if it does."""
+    section, read = data.get("optimization"), values.get("optimization")
+    if read is None or not isinstance(section, dict) or "learning_rate" not in section:
+        return None
+    rate: float = read.learning_rate
+    return rate
 
 
 _STAGE_TYPES: dict[str, Any] = {
