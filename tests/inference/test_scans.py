@@ -12,7 +12,7 @@ from matplotlib.image import imread
 from voxgraft.datasets import Windows
 from voxgraft.files import write_json
 from voxgraft.inference import explain_scan, names_of_scans, scan_slice_of
-from voxgraft.inference.scans import heat_on_scan
+from voxgraft.inference.scans import heat_on_scan, scans_in
 from voxgraft.models import Network, build_encoder
 from voxgraft.recipes import write_yaml
 from voxgraft.runs import RunFolder
@@ -218,3 +218,19 @@ def test_mistakes_of_the_verb_are_named(saved, voxgraft, tmp_path) -> None:
         assert code == 2
         assert words in said
     assert not (tmp_path / "x").exists()
+
+
+def test_a_folder_of_scan_files_is_its_files_and_a_series_stays_a_folder(tmp_path):
+    files = tmp_path / "images Ts"
+    files.mkdir()
+    for name in ("b_0000.nii.gz", "a.NRRD", "dataset.json", ".hidden.nii.gz"):
+        (files / name).write_bytes(b"")
+    (files / "inner.nii.gz").mkdir()
+    series = tmp_path / "series"
+    series.mkdir()
+    for name in ("slice.dcm", "converted.nii.gz"):
+        (series / name).write_bytes(b"")
+    gone, empty = tmp_path / "gone.nii.gz", tmp_path / "empty"
+    empty.mkdir()
+    found = scans_in([gone, files, series, empty])
+    assert found == [gone, files / "a.NRRD", files / "b_0000.nii.gz", series, empty]

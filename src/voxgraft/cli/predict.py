@@ -12,7 +12,9 @@ from voxgraft.errors import UsageError, VolumeError, raise_faults
 
 def predict(
     run: Path = typer.Argument(..., metavar="RUN", help="The folder of a finished run."),
-    scans: list[Path] = typer.Argument(..., metavar="SCAN...", help="Files or DICOM folders."),
+    scans: list[Path] = typer.Argument(
+        ..., metavar="SCAN...", help="Files, DICOM folders or folders of scan files."
+    ),
     out: Path | None = typer.Option(
         None,
         "--out",
@@ -65,8 +67,10 @@ def predict(
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Predict scans of any supported format with the preprocessing that RUN was trained with."""
+    from voxgraft.inference.scans import scans_in
     from voxgraft.runs import segments
 
+    scans = scans_in(scans)
     if segments(run):
         from voxgraft.cli.segment import predict_segmentation
 

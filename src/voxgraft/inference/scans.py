@@ -109,6 +109,22 @@ def scan_slice_of(scan: Volume, prepared: Volume, depth: int) -> int | None:
     return int(np.clip(np.rint(place[0]), 0, scan.shape[0] - 1))
 
 
+def scans_in(paths: Sequence[Path]) -> list[Path]:
+    """Return the paths, and of a folder of scan files (not of a DICOM series) its files instead.
+
+    A folder is one of scan files if some of its files end as those do, and no other file may be
+    DICOM (``.dcm``, ``.ima`` or no suffix). Hidden files, and folders within, do not count.
+    """
+    found: list[Path] = []
+    for path in paths:
+        inner = sorted(path.iterdir()) if path.is_dir() else []
+        files = [each for each in inner if each.is_file() and not each.name.startswith(".")]
+        scans = [each for each in files if each.name.casefold().endswith(SCAN_SUFFIXES)]
+        series = any(each.suffix.casefold() in ("", ".dcm", ".ima") for each in files)
+        found += scans if scans and not series else [path]
+    return found
+
+
 def names_of_scans(paths: Sequence[Path]) -> list[str]:
     """Return a name for the files of each scan, all different, also where case does not count.
 
