@@ -29,7 +29,8 @@ FIRST = ("lung_right", "stomach")
 SECOND = ("liver", "kidney_right")
 UNSEEN = ("lung_left", "spleen", "kidney_left", "aorta")
 SIZE_VOXELS, SPACING_MM = (16, 32, 32), 10.0
-LEARNING_RATE = 1e-2
+CROP_VOXELS, BATCH = [8, 16, 16], 4
+LEARNING_RATE, PRETRAINING_RATE = 3e-3, 6e-3
 TRAIN, VALIDATION, TEST = 24, 4, 20
 
 
@@ -66,13 +67,13 @@ def described(options: argparse.Namespace, joined: Path, table: Path) -> dict[st
         "augmentation": {"rotation_degrees": [10, 0, 0], "scale": [0.9, 1.1]},
         "models": ["segresnet_8"],
         "starts": ["scratch", {"name": "partial labels", "pretraining": "joined"}],
-        "crop_size_voxels": [16, 32, 32],
+        "crop_size_voxels": CROP_VOXELS,
         "segmentation": {"overlap": 0.25, "surface_tolerance_mm": SPACING_MM},
         "sizes": [2, 4, 8],
         "seeds": options.seeds,
         "optimization": {
             "steps": options.steps,
-            "batch_size": 2,
+            "batch_size": BATCH,
             "eval_every": max(1, options.steps // 2),
         },
         "learning_rate": {"grid": [LEARNING_RATE]},
@@ -82,7 +83,8 @@ def described(options: argparse.Namespace, joined: Path, table: Path) -> dict[st
                 "target": target | {"classes": [*FIRST, *SECOND]},
                 "optimization": {
                     "steps": before,
-                    "batch_size": 2,
+                    "batch_size": BATCH,
+                    "learning_rate": PRETRAINING_RATE,
                     "eval_every": max(1, before // 4),
                 },
             }
@@ -102,8 +104,10 @@ def page(found: dict[str, Any], options: argparse.Namespace, command: str) -> st
         f"{', '.join(SECOND)}, joined: {options.pretraining_steps} steps. Then "
         f"{', '.join(UNSEEN)}, which neither has, from {', '.join(map(str, sizes))} bodies: "
         f"{options.steps} steps, {options.seeds} seeds that each draw their own bodies, "
-        f"{TEST} test bodies. SegResNet-8, voxels of {SPACING_MM:g} mm, a learning rate of "
-        f"{LEARNING_RATE:g} for all (tried on the pre-training alone).",
+        f"{TEST} test bodies. SegResNet-8, voxels of {SPACING_MM:g} mm, crops of "
+        f"{'×'.join(map(str, CROP_VOXELS))} voxels, {BATCH} a batch, two thirds of them around a "
+        f"structure; learning rate {LEARNING_RATE:g} for both starts, {PRETRAINING_RATE:g} in "
+        "pre-training.",
         f"**{found['answer']}**",
     ]
     for label, part in (("Dice", found), ("Surface Dice", found["secondary"][0])):

@@ -109,7 +109,5 @@ def test_packed_numbers_are_named(tmp_path: Path) -> None:
     header = b'{"a":{"dtype":"F4","shape":[8],"data_offsets":[0,4]}}'
     path = tmp_path / "a.safetensors"
     path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
-    with pytest.raises(
-        SourceError, match=r"float4\w*, expected plain|cannot be read"
-    ):
+    with pytest.raises(SourceError, match=r"float4\w*, expected plain|cannot be read"):
         read_checkpoint(path)

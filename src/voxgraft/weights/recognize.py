@@ -98,9 +98,10 @@ def _images(inside: Shapes, shapes: Shapes, prefix: str) -> list[Likeness]:
 
 def _nearest_images(inside: Shapes) -> list[str]:
     nearest: dict[str, float] = {}
+    size = _size(inside)
     for source in SOURCES:
         if source.layout == "image":
-            apart = _apart(source, inside)
+            apart = _apart(source, size)
             for architecture in (source.architecture, *source.also_fits):
                 nearest[architecture] = min(apart, nearest.get(architecture, apart))
     return sorted(nearest, key=lambda name: nearest[name])[:_CANDIDATES]
@@ -110,10 +111,11 @@ def _natives(inside: Shapes, shapes: Shapes, prefix: str, networks: Networks) ->
     """Compare with networks for video and volumes, however a source names their tensors."""
     nearest: dict[str, float] = {}
     known = set(networks.names())
+    size = _size(inside)
     for source in SOURCES:
         name = source.architecture
         if source.layout != "image" and name in known:
-            apart = _apart(source, inside, networks)
+            apart = _apart(source, size, networks)
             nearest[name] = min(apart, nearest.get(name, apart))
     layout = key_layout(inside.keys())
     if layout != "timm" and any(layout in layouts_of(name) for name in nearest):
@@ -124,21 +126,19 @@ def _natives(inside: Shapes, shapes: Shapes, prefix: str, networks: Networks) ->
     if any(likeness.exact for likeness in likenesses):
         return likenesses
     others = {name: networks.size(name) for name in sorted(known - nearest.keys())}
-    size = _size(inside)
     for name in sorted(others, key=lambda name: _distance(size, others[name]))[:_CANDIDATES]:
         likenesses += native_likenesses(name, shapes, prefix, networks)
     return likenesses
 
 
-def _apart(source: Source, inside: Shapes, networks: Networks | None = None) -> float:
+def _apart(source: Source, size: int, networks: Networks | None = None) -> float:
     whole = source.parameters
     if not whole:
         if networks is None:
             return math.inf
         whole = networks.size(source.architecture)
     encoder = max(whole - source.head_parameters, 1)
-    found = _size(inside)
-    return min(_distance(found, whole), _distance(found, encoder))
+    return min(_distance(size, whole), _distance(size, encoder))
 
 
 def _distance(found: int, expected: int) -> float:
