@@ -63,7 +63,8 @@ def open_study(plan: Plan, folder: Path, jobs: int) -> Study:
     get_metric(metric).function(target.kind)
     if target.kind == "segmentation":
         known_structures(cases, target.classes)
-        check_annotated(cases.split("train"), target.classes, where="the training patients")
+        where = f"the training patients of {plan.table}"
+        check_annotated(cases.split("train"), target.classes, where=where)
     else:
         plan.task.build(target, metric)
     _check_baselines(cases, plan)
