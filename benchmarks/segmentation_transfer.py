@@ -170,7 +170,7 @@ def main() -> None:
     parser.add_argument("--pretraining-steps", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=300, help="of every other training")
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=6)
     options = parser.parse_args()
     torch.set_num_threads(1)
     joined, table = write_data(options.out / "data", options.cases)
