@@ -55,6 +55,7 @@ def test_interval_and_corrected_p_must_agree():
     text = _one(_item(p_holm=0.2))
     assert text.startswith("No difference shown")
     assert "the corrected p-value does not support it" in text
+    assert text.endswith("the interval still allows a gain of 0.097 and no loss.")
     assert _one(_item(low=-0.001)).startswith("No difference shown")
 
 

@@ -89,10 +89,11 @@ def _allowed(difference: Difference, unit: str) -> str:
     after = f" {unit}" if unit else ""
     up, down = max(difference.high, 0.0), max(-difference.low, 0.0)
     gain, loss = (up, down) if difference.higher_is_better else (down, up)
-    return (
-        f"the interval still allows a gain of {_number(gain, decimals)}{after} "
-        f"and a loss of {_number(loss, decimals)}{after}"
+    parts = (
+        f"a {name} of {_number(size, decimals)}{after}" if size > 0 else f"no {name}"
+        for name, size in (("gain", gain), ("loss", loss))
     )
+    return f"the interval still allows {' and '.join(parts)}"
 
 
 def sentence(item: Compared, metric_label: str, unit: str = "") -> str:
