@@ -119,8 +119,8 @@ def test_curves_and_differences_are_those_of_the_runs_rows(folder: Path, name: s
 def test_partial_labels_make_a_start_that_finds_unseen_structures_sooner(folder: Path) -> None:
     """One training each of a tiny network; benchmarks/segmentation_transfer.py has more.
 
-    When this was written, at N = 2, 4, 8, Dice was .27, .44, .44 from scratch and .49, .51, .53
-    grown, surface Dice .31, .48, .50 and .59, .59, .62; Dice of the start's own structures .87.
+    When this was written, at N = 2, 4, 8, Dice was .40, .44, .44 from scratch and .57, .47, .54
+    grown, surface Dice .47, .48, .50 and .68, .56, .64; Dice of the start's own structures .90.
     """
     stage = next((folder / "pretraining" / "joined").glob("*/result.json"))
     assert read_json(stage)["fit"]["best_value"] > 0.7
