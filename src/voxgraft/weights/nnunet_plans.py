@@ -59,8 +59,10 @@ def follow_plans(source: Source, settings: Mapping[str, Any], shapes: Shapes) ->
         plan = _configuration(plans, name)
         contract, notes = _contract(plans, plan, source.input)
     except _UnusableError as fault:
-        note = f"{source.note}; the plans in the checkpoint cannot be followed: {fault}"
-        return replace(source, note=note.removeprefix("; "))
+        said = f"the plans in the checkpoint cannot be followed: {fault}"
+        if said in source.note:  # of a file that was recognized, before it was grafted
+            return source
+        return replace(source, note="; ".join(filter(None, [source.note, said])))
     notes.insert(0, f"the input contract is that of the checkpoint's own plans ({name})")
     layers = _seg_layers(source, shapes)
     outputs = layers[max(layers)] if layers else 0

@@ -26,7 +26,6 @@ from voxgraft.tasks.segmentation.tiles import (
     tiles,
     values_in,
 )
-from voxgraft.tasks.segmentation.unknown import held_channels
 
 _ALL = slice(None)
 
@@ -130,7 +129,6 @@ class _Cases:
         none = numbers.new_tensor([-1, 0]).expand(len(known), 2)
         self._meanings = torch.cat([none, known * numbers], dim=1)
         self._hidden = functional.pad(~known, (1, 0), value=True)
-        self._held = held_channels(known, 1 + known.shape[1])
         self.voxels, self._all_counted = counted_voxels(labels)
 
     @property
@@ -162,7 +160,7 @@ class _Cases:
     def hold(self, sample: int, gradient: Float[Tensor, "c n"]) -> None:
         """Take away the gradient of what the case does not know."""
         if self._partial[sample]:
-            gradient.masked_fill_(self._held[sample][:, None], 0.0)
+            gradient.masked_fill_(self._hidden[sample][:, None], 0.0)
 
 
 def _entropy(right: Tensor, focus: float) -> Tensor:

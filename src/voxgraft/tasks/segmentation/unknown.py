@@ -43,16 +43,11 @@ def hold_unknown(
     """
     if bool(known.all()):
         return logits
-    out: Tensor = _Held.apply(logits, held_channels(known, logits.shape[1]))
-    return out
-
-
-def held_channels(known: Bool[Tensor, "b k"], channels: int) -> Bool[Tensor, "b c"]:
-    """Return which channels (the classes', background first if there is one) get no gradient."""
     held = ~known
-    if channels > known.shape[1]:
+    if logits.shape[1] > known.shape[1]:
         held = torch.cat([held.any(dim=1, keepdim=True), held], dim=1)
-    return held
+    out: Tensor = _Held.apply(logits, held)
+    return out
 
 
 class _Held(torch.autograd.Function):
