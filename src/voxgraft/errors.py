@@ -119,3 +119,9 @@ def raise_faults(
         lines.append(f"  … and {len(faults) - shown} more")
     lines.append(remedy)
     raise error("\n".join(lines))
+
+
+def listed(names: Sequence[str], shown: int = 5) -> str:
+    """Return names with commas, the first few spelled out and the rest counted."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more

@@ -14,6 +14,7 @@ from voxgraft.datasets.table import SPLITS, Table
 from voxgraft.datasets.target import Target
 from voxgraft.datasets.target_rules import require_columns
 from voxgraft.datasets.voxel_audit import Look, look_at_images
+from voxgraft.errors import listed
 
 MIN_CLASS_PATIENTS = 3
 """Fewest patients of a class in a table without splits: one for each of three splits."""
@@ -93,7 +94,7 @@ def _ids(table: Table) -> Iterator[Fault]:
             yield Fault(
                 "missing_value",
                 column,
-                f"empty in {_listed([f'row {row}' for row in rows])}; expected a value in each "
+                f"empty in {listed([f'row {row}' for row in rows])}; expected a value in each "
                 "row. Fill it in.",
             )
     for case_id, count in Counter(table.case_ids).items():
@@ -111,7 +112,7 @@ def _ids(table: Table) -> Iterator[Fault]:
         if len(names) > 1:
             yield Fault(
                 "patient_spelling",
-                f"patient {_listed(sorted(names))}",
+                f"patient {listed(sorted(names))}",
                 "ids differ in case only. If they are one patient, write one id.",
                 "notice",
             )
@@ -125,7 +126,7 @@ def _splits(table: Table) -> Iterator[Fault]:
             yield Fault(
                 "unknown_split",
                 f"split {name!r}",
-                f"{len(group)} cases, such as {_listed(group['case_id'].tolist(), 3)}, are in "
+                f"{len(group)} cases, such as {listed(group['case_id'].tolist(), 3)}, are in "
                 f"split {name!r}; expected {', '.join(SPLITS)}. Rename it.",
             )
     for name in SPLITS:
@@ -135,7 +136,7 @@ def _splits(table: Table) -> Iterator[Fault]:
         sides = list(dict.fromkeys(group["split"]))
         if len(sides) > 1 and patient:
             shown = ", ".join(
-                f"{side!r} ({_listed(group.loc[group['split'] == side, 'case_id'].tolist(), 3)})"
+                f"{side!r} ({listed(group.loc[group['split'] == side, 'case_id'].tolist(), 3)})"
                 for side in sides
             )
             yield Fault(
@@ -155,7 +156,7 @@ def _sites(table: Table) -> Iterator[Fault]:
             yield Fault(
                 "patient_at_two_sites",
                 f"patient {patient!s}",
-                f"has cases at {_listed([repr(site) for site in sites])}: sites do not share "
+                f"has cases at {listed([repr(site) for site in sites])}: sites do not share "
                 "patients in most studies. Check the ids.",
                 "notice",
             )
@@ -216,7 +217,7 @@ def _images(looks: Sequence[Look]) -> Iterator[Fault]:
             else:
                 yield Fault(kind, f"case {look.case_id}", message)
     for (kind, message), cases in noticed.items():
-        yield Fault(kind, f"case{'s' * (len(cases) > 1)} {_listed(cases)}", message, "notice")
+        yield Fault(kind, f"case{'s' * (len(cases) > 1)} {listed(cases)}", message, "notice")
 
 
 def _channels(looks: Sequence[Look]) -> Iterator[Fault]:
@@ -226,7 +227,7 @@ def _channels(looks: Sequence[Look]) -> Iterator[Fault]:
         odd = [look.case_id for look in looks if look.channels and look.channels != usual]
         yield Fault(
             "channels",
-            f"cases {_listed(odd)}",
+            f"cases {listed(odd)}",
             f"have another number of channels than the {counts[usual]} others ({usual}); expected "
             "the same in all. Convert them.",
         )
@@ -247,12 +248,12 @@ def _doubles(
             continue
         cases = [looks[row].case_id for row in rows]
         patients = list(dict.fromkeys(table.frame["patient_id"].iloc[rows]))
-        where = f"cases {_listed(cases)}"
+        where = f"cases {listed(cases)}"
         if len(patients) > 1:
             yield Fault(
                 "same_voxels_two_patients",
                 where,
-                f"have the same {what}, but are of patients {_listed(patients)}; expected "
+                f"have the same {what}, but are of patients {listed(patients)}; expected "
                 "different scans. Correct the patient ids, or remove the copies.",
             )
         else:
@@ -270,8 +271,3 @@ def _doubles(
                 f"have the same {what} and different targets, which no network can learn. Correct "
                 "the targets, or remove the copies.",
             )
-
-
-def _listed(names: Sequence[str], shown: int = 5) -> str:
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more

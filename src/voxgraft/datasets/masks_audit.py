@@ -24,7 +24,7 @@ from voxgraft.datasets.mask_files import (
 )
 from voxgraft.datasets.table import Table
 from voxgraft.datasets.target import MASKS
-from voxgraft.errors import TableError, VolumeError
+from voxgraft.errors import TableError, VolumeError, listed
 from voxgraft.volumes import SCAN_SUFFIXES, MissingScanError, read_header
 
 Finding = tuple[str, str, str, bool]
@@ -207,7 +207,7 @@ def _faults(look: _Look) -> Iterator[Finding]:
     for kind, file, message in look.findings:
         files.setdefault((kind, message), []).append(file)
     for (kind, message), names in files.items():
-        yield (kind, f"case {look.case_id}", f"{_listed(names)}: {message}", False)
+        yield (kind, f"case {look.case_id}", f"{listed(names)}: {message}", False)
 
 
 def _unnamed(looks: Sequence[_Look]) -> Iterator[Finding]:
@@ -220,7 +220,7 @@ def _unnamed(looks: Sequence[_Look]) -> Iterator[Finding]:
         yield (
             "unnamed_mask",
             "folders of masks",
-            f"have files that structures.json does not name: {_listed(shown)}. They are not read.",
+            f"have files that structures.json does not name: {listed(shown)}. They are not read.",
             True,
         )
 
@@ -230,7 +230,7 @@ def _empty(looks: Sequence[_Look]) -> Iterator[Finding]:
     if bare:
         yield (
             "empty_mask",
-            f"case{'s' * (len(bare) > 1)} {_listed(bare)}",
+            f"case{'s' * (len(bare) > 1)} {listed(bare)}",
             f"{'have' if len(bare) > 1 else 'has'} no voxel of any structure. Right only if there "
             "is none in the scan.",
             True,
@@ -245,7 +245,7 @@ def _empty(looks: Sequence[_Look]) -> Iterator[Finding]:
     if never:
         yield (
             "empty_mask",
-            _listed(never),
+            listed(never),
             "has no voxel in any case that annotates it, so it cannot be learned. Leave it out, or "
             "correct structures.json.",
             True,
@@ -253,13 +253,13 @@ def _empty(looks: Sequence[_Look]) -> Iterator[Finding]:
     some = sorted((len(cases) / seen[n], n) for n, cases in empty.items() if n not in never)
     if some:
         shown = [
-            f"{name} in {len(empty[name])} of {seen[name]} ({_listed(empty[name], 2)})"
+            f"{name} in {len(empty[name])} of {seen[name]} ({listed(empty[name], 2)})"
             for _, name in some
         ]
         yield (
             "empty_mask",
             f"{len(some)} structure{'s' * (len(some) > 1)}",
-            f"without a voxel in some cases that annotate them: {_listed(shown)}. Right where the "
+            f"without a voxel in some cases that annotate them: {listed(shown)}. Right where the "
             "structure is not in the scan; where it was not annotated, leave it out of the case's "
             "`annotated`.",
             True,
@@ -275,13 +275,13 @@ def _overlaps(looks: Sequence[_Look]) -> Iterator[Finding]:
             cases.setdefault(pair, []).append(look.case_id)
     if voxels:
         shown = [
-            f"{one} and {other} in {count:,} voxels of {_listed(cases[one, other], 2)}"
+            f"{one} and {other} in {count:,} voxels of {listed(cases[one, other], 2)}"
             for (one, other), count in voxels.most_common()
         ]
         yield (
             "overlapping_masks",
             f"{len(voxels)} pair{'s' * (len(voxels) > 1)} of structures",
-            f"overlap: {_listed(shown)}. Right for parts of a whole (a tumor in its organ): train "
+            f"overlap: {listed(shown)}. Right for parts of a whole (a tumor in its organ): train "
             "on it with an output for each structure. (A voxel of three counts with the first.)",
             True,
         )
@@ -293,8 +293,3 @@ def _bare(error: Exception, path: Path) -> str:
 
 def _kind(error: VolumeError) -> str:
     return "missing_mask" if isinstance(error, MissingScanError) else "unreadable_mask"
-
-
-def _listed(names: Sequence[str], shown: int = 5) -> str:
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more

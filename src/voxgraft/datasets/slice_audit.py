@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from voxgraft.datasets.slice_labels import (
     COLUMN,
@@ -12,7 +12,7 @@ from voxgraft.datasets.slice_labels import (
 )
 from voxgraft.datasets.table import Table
 from voxgraft.datasets.target import Target
-from voxgraft.errors import TableError
+from voxgraft.errors import TableError, listed
 
 Finding = tuple[str, str, bool]
 """(where, message, is a notice only)."""
@@ -42,7 +42,7 @@ def look_at_slice_labels(
         if absent:
             yield (
                 "slice_labels",
-                f"label {_listed(labelled)} slice by slice, not {_listed(absent)}: windows cannot "
+                f"label {listed(labelled)} slice by slice, not {listed(absent)}: windows cannot "
                 "take labels from slices.",
                 True,
             )
@@ -86,13 +86,8 @@ def _against_studies(table: Table, target: Target, labels: SliceLabels) -> Itera
                 without.append(case_id)
         if without:
             yield (
-                f"case{'s' * (len(without) > 1)} {_listed(without)}",
+                f"case{'s' * (len(without) > 1)} {listed(without)}",
                 f"{column} says {target.classes[1]!r}, but no slice is labelled positive. Right "
                 "where the finding is to be seen in no single slice.",
                 True,
             )
-
-
-def _listed(names: Sequence[str], shown: int = 5) -> str:
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more

@@ -20,7 +20,7 @@ from jaxtyping import Bool
 
 from voxgraft.datasets.csv_rows import Rows, read_rows
 from voxgraft.datasets.table import Table
-from voxgraft.errors import TableError, raise_faults
+from voxgraft.errors import TableError, listed, raise_faults
 from voxgraft.files import atomic_path
 
 COLUMN = "slice_labels"
@@ -243,7 +243,7 @@ def _sidecar(table: Table) -> Path:
     found = sorted(set(named.values()))
     empty = [case_id for case_id, cell in named.items() if not cell]
     if empty or len(found) != 1:
-        shown = f"is empty for {_listed(empty)}" if empty else f"names {_listed(found)}"
+        shown = f"is empty for {listed(empty)}" if empty else f"names {listed(found)}"
         raise TableError(
             f"{where}: column slice_labels {shown}; expected the same file in every row. Write "
             "the rows of all cases into one file (a case that is not annotated slice by slice gets "
@@ -253,9 +253,4 @@ def _sidecar(table: Table) -> Path:
 
 
 def _slices(places: Sequence[int]) -> str:
-    return f"slice{'s' * (len(places) > 1)} {_listed([str(place) for place in places])}"
-
-
-def _listed(names: Sequence[str], shown: int = 5) -> str:
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
+    return f"slice{'s' * (len(places) > 1)} {listed([str(place) for place in places])}"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from voxgraft.errors import VolumeError
+from voxgraft.errors import VolumeError, listed
 from voxgraft.volumes.affine import Affine, check_spacing
 from voxgraft.volumes.damage import GeometryError
 from voxgraft.volumes.dicom_choose import choose_orientation, choose_series
@@ -18,7 +18,7 @@ from voxgraft.volumes.dicom_grid import check_one_grid, check_slices, sort_slice
 from voxgraft.volumes.dicom_lost import check_none_lost
 from voxgraft.volumes.dicom_pixels import check_decodable, read_voxels, same_values
 from voxgraft.volumes.dicom_quiet import quiet
-from voxgraft.volumes.dicom_slices import Slice, counted, files_of, listed
+from voxgraft.volumes.dicom_slices import Slice, counted, files_of
 from voxgraft.volumes.dicom_tilt import TILT_NOTE, Tilt, tilt_of, upright
 from voxgraft.volumes.volume import Header, Volume
 

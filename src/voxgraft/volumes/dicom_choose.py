@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from voxgraft.errors import VolumeError, raise_faults
+from voxgraft.errors import VolumeError, listed, raise_faults
 from voxgraft.volumes.damage import GeometryError
 from voxgraft.volumes.dicom_files import NoImage
 from voxgraft.volumes.dicom_kinds import is_secondary, kind_beside
-from voxgraft.volumes.dicom_slices import Slice, counted, listed, shown_orientation
+from voxgraft.volumes.dicom_slices import Slice, counted, shown_orientation
 
 SAME_PLACE_MM = 0.01
 """Slices that are no farther apart are at one place."""

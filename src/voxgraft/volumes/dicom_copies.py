@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from voxgraft.errors import raise_faults
+from voxgraft.errors import listed, raise_faults
 from voxgraft.volumes.damage import GeometryError
 from voxgraft.volumes.dicom_choose import SAME_PLACE_MM
-from voxgraft.volumes.dicom_slices import Slice, counted, listed
+from voxgraft.volumes.dicom_slices import Slice, counted
 
 
 def drop_copies(

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from voxgraft.errors import VolumeError, raise_faults
+from voxgraft.errors import VolumeError, listed, raise_faults
 from voxgraft.volumes.damage import GeometryError
 from voxgraft.volumes.dicom_choose import SAME_PLACE_MM
-from voxgraft.volumes.dicom_slices import Slice, listed
+from voxgraft.volumes.dicom_slices import Slice
 
 _MISSING_FACTOR = 1.5
 """A gap of this many typical gaps means that a slice is missing."""

@@ -13,11 +13,11 @@ from jaxtyping import Bool, Shaped
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, RLELossless
 
-from voxgraft.errors import VolumeError, raise_faults
+from voxgraft.errors import VolumeError, listed, raise_faults
 from voxgraft.volumes.damage import check_finite, damaged
 from voxgraft.volumes.dicom_files import DICOM_DAMAGE
 from voxgraft.volumes.dicom_quiet import quiet
-from voxgraft.volumes.dicom_slices import Slice, counted, listed
+from voxgraft.volumes.dicom_slices import Slice, counted
 from voxgraft.volumes.dicom_streams import check_stream
 from voxgraft.volumes.dicom_values import is_empty
 

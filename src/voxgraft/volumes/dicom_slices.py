@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,12 +105,6 @@ class Slice:
     def same_orientation(self, other: Slice) -> bool:
         """Whether both slices have the same axes, to ``SAME_ORIENTATION``."""
         return bool(np.allclose(self.cosines, other.cosines, rtol=0.0, atol=SAME_ORIENTATION))
-
-
-def listed(names: Sequence[str], shown: int = 5) -> str:
-    """Return names with commas, the first few spelled out."""
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
 
 
 def files_of(folder: Path) -> list[Path]:

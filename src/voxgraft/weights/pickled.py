@@ -21,6 +21,7 @@ import torch
 from voxgraft.errors import SourceError
 from voxgraft.weights.file_kinds import is_archive, unsafe_imports
 from voxgraft.weights.long_pickle import load_long
+from voxgraft.weights.shared_numbers import far_more
 from voxgraft.weights.torchscript import is_torchscript, torchscript_tensors
 
 # What torch.load raises on damaged files. Anything else is a defect here and should be seen.
@@ -59,10 +60,6 @@ _MAPPINGS = re.compile(
     r".*\.(?:AttributeDict|ConfigDict|Config|CfgNode|EasyDict|Dict|Munch|Box)"
     r"|collections\.defaultdict|.*\.dict"
 )
-
-
-_MOST_TIMES, _ROOM = 4, 64 << 20
-"""How many times its own size, and bytes, an archive may be when it is unpacked."""
 
 
 class LeftOut:
@@ -200,7 +197,7 @@ def check_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             claimed, size = sum(part.file_size for part in archive.infolist()), path.stat().st_size
-            if claimed > _MOST_TIMES * size + _ROOM:
+            if far_more(claimed, size):
                 raise SourceError(
                     f"{path} has {size / 1e6:.3g} MB, but its parts claim {claimed / 1e6:.3g} MB "
                     "unpacked; weights are hardly compressed. It is damaged, or made to fill the "

@@ -29,6 +29,11 @@ def once_each(function: Callable[[Tensor], _Given]) -> Callable[[Tensor], _Given
     return once
 
 
+def far_more(claimed: int, stored: int) -> bool:
+    """Return whether bytes that a file claims are far more than the bytes that it has."""
+    return claimed > _MOST_TIMES * stored + _ROOM
+
+
 def claims_too_much(state: Mapping[Any, Any]) -> str:
     """Say why tensors would fill far more memory than their file has numbers; empty if not.
 
@@ -44,7 +49,7 @@ def claims_too_much(state: Mapping[Any, Any]) -> str:
         stored[storage.data_ptr()] = storage.nbytes()
         claimed[_place(value)] = (4 * value.numel(), f"{name} {tuple(value.shape)}")
     bytes_claimed, bytes_stored = sum(size for size, _ in claimed.values()), sum(stored.values())
-    if bytes_claimed <= _MOST_TIMES * bytes_stored + _ROOM:
+    if not far_more(bytes_claimed, bytes_stored):
         return ""
     return (
         f"its tensors claim {bytes_claimed / 1e9:.3g} GB, the largest {max(claimed.values())[1]}, "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +16,7 @@ from voxgraft.datasets.importers.rsna_pe_labels import (
 from voxgraft.datasets.importers.scan_headers import ScanHeaders, read_many_headers
 from voxgraft.datasets.importers.study_table import LEFT_OUT, Found, Notice, finish_studies
 from voxgraft.datasets.table import Table
-from voxgraft.errors import TableError
+from voxgraft.errors import TableError, listed
 
 Indeterminate = Literal["leave_out", "positive", "negative"]
 _PLACEHOLDER = 10
@@ -142,7 +141,7 @@ def _has_one_folder(root: Path, labels: StudyLabels, present: set[str], found: F
             faults.append(f"has no folder of its series {labels.series[0]}")
         extra = sorted(there - set(labels.series))
         if extra:
-            faults.append(f"has folders without rows in train.csv: {_listed(extra)}")
+            faults.append(f"has folders without rows in train.csv: {listed(extra, 3)}")
     found.faults += [(labels.study, fault) for fault in faults]
     return not faults
 
@@ -154,7 +153,7 @@ def _add(
     rows = labels.slices
     files = {path.stem for path in scan.path.glob("*.dcm")}
     gone = [name for name in rows if name not in files]
-    faults = [f"{len(gone)} rows of train.csv have no file: {_listed(gone)}"] if gone else []
+    faults = [f"{len(gone)} rows of train.csv have no file: {listed(gone, 3)}"] if gone else []
     if scan.fault:
         found.faults += [(labels.study, fault) for fault in [*faults, scan.fault]]
         return 0
@@ -164,12 +163,14 @@ def _add(
     ]
     unknown = [name for name in names if name not in rows]
     if unknown:
-        faults.append(f"{len(unknown)} slices have no row in train.csv: {_listed(unknown)}")
+        faults.append(f"{len(unknown)} slices have no row in train.csv: {listed(unknown, 3)}")
     taken = set(names)
     aside = [name for name in rows if name in files and name not in taken]
     lost = [name for name in aside if rows[name]]
     if lost:
-        faults.append(f"positive slices are not part of the volume as it is read: {_listed(lost)}")
+        faults.append(
+            f"positive slices are not part of the volume as it is read: {listed(lost, 3)}"
+        )
     positive = np.array([rows.get(name, False) for name in names], dtype=bool)
     values = labels.values
     is_pe = not values["negative_exam_for_pe"]
@@ -216,8 +217,3 @@ def _choose_patients(found: Found) -> None:
             f"{len(nameless)} of {len(found.rows)} studies without PatientID: each counts as a "
             "patient"
         )
-
-
-def _listed(names: Sequence[str], shown: int = 3) -> str:
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
